@@ -249,7 +249,7 @@ def _images(pixels: np.ndarray, levels: int, labels: np.ndarray | None = None) -
     """Turn integer gray values [n, height, width] in 0 … levels - 1 into a split."""
     import torch
 
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(1).float().div_(levels - 1)
+    images = torch.from_numpy(np.array(pixels, dtype=np.float32)).unsqueeze(1).div_(levels - 1)
     return Split(images, None if labels is None else torch.from_numpy(labels.astype(np.int64)))
 
 

@@ -249,8 +249,8 @@ def glyphs(samples: int = 39, height: int = 20, width: int = 16) -> np.ndarray:
     ink = np.zeros((len(CHARACTERS), samples, height, width), dtype=np.uint8)
     for c, character in enumerate(CHARACTERS):
         outlines = [[Path(p).interpolated(4).vertices for p in TextPath((0, 0), character, 1, font).to_polygons()] for font in fonts]
-        for s in range(samples):
-            ink[c, s] = _fill(_distort(outlines[s % len(fonts)], rng), height, width)
+        for s, font in enumerate(rng.permutation(samples) % len(fonts)):
+            ink[c, s] = _fill(_distort(outlines[font], rng), height, width)
     return ink
 
 
