@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -26,11 +25,9 @@ if TYPE_CHECKING:
 WEIGHTS = ROOT / "data" / "weights"
 TABLES = {"full": ROOT / "data" / "results.csv", "quick": ROOT / "_build" / "results.csv"}
 KINDS = ("exact", "bound", "estimate")
-COLUMNS = (
-    "lecture", "model", "dataset", "metric", "value", "spread", "unit", "kind", "budget", "seconds", "parameters",
-    "date", "machine", "note",
-)  # fmt: skip
 KEY = ["lecture", "model", "dataset", "metric", "budget"]
+COLUMNS = [*KEY, "value", "spread", "unit", "kind", "seconds", "parameters", "date", "machine", "note"]
+MACHINE = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 class WeightsError(RuntimeError):
@@ -38,8 +35,8 @@ class WeightsError(RuntimeError):
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path; rename it to `path` if all went well, so that `path` is never half-written."""
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path and rename it to `path` if all went well: `path` is never half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -49,30 +46,25 @@ def _replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def machine() -> str:
-    """Return in a few words what this code runs on."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}"
-
-
 def save_weights(model: torch.nn.Module, name: str, card: dict[str, Any]) -> Path:
-    """Write the weights and their card to ``data/weights/{name}.safetensors`` and ``.json``.
+    """Write the model's state to ``data/weights/{name}.safetensors`` and `card` (JSON values) beside it; return the path.
 
-    Args:
-        model: its `state_dict` is saved.
-        name: starts with the lecture's number: ``"08_vae_binarized_mnist"``.
-        card: what was trained, how, on what, with what result; JSON values only.
-
-    Raises:
-        TypeError: if the card holds something that JSON cannot; nothing is written then.
+    `name` starts with the lecture's number: ``"08_vae_binarized_mnist"``. The card says what was trained, how, on what,
+    with what result; number of parameters, date and machine are added. Nothing is written if the card is no JSON
+    (TypeError).
     """
     from safetensors.torch import save_file
 
-    card = {**card, "parameters": sum(p.numel() for p in model.parameters()), "date": date.today().isoformat()}
-    text = json.dumps({**card, "machine": machine()}, indent=2, ensure_ascii=False) + "\n"
+    facts = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "date": date.today().isoformat(),
+        "machine": MACHINE,
+    }
+    text = json.dumps({**card, **facts}, indent=2, ensure_ascii=False) + "\n"
     path = WEIGHTS / f"{name}.safetensors"
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         save_file({key: value.contiguous().cpu() for key, value in model.state_dict().items()}, temporary)
-    with _replacing(path.with_suffix(".json")) as temporary:
+    with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
@@ -96,8 +88,7 @@ def load_weights(model: torch.nn.Module, name: str) -> dict[str, Any]:
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} or its card is damaged ({error}); restore both from git, or retrain") from error
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    saved = {key: tuple(value.shape) for key, value in state.items()}
+    shapes, saved = ({key: tuple(value.shape) for key, value in s.items()} for s in (model.state_dict(), state))
     if shapes != saved:
         differing = sorted(key for key in shapes.keys() | saved.keys() if shapes.get(key) != saved.get(key))
         detail = "; ".join(f"{key}: model {shapes.get(key)}, file {saved.get(key)}" for key in differing[:5])
@@ -107,32 +98,18 @@ def load_weights(model: torch.nn.Module, name: str) -> dict[str, Any]:
 
 
 def record(
-    lecture: str,
-    model: str,
-    dataset: str,
-    metric: str,
-    value: float,
-    unit: str,
-    *,
-    kind: str,
-    budget: str,
-    seconds: float | None = None,
-    parameters: int | None = None,
-    spread: float | None = None,
-    note: str = "",
-) -> None:
+    lecture: str, model: str, dataset: str, metric: str, value: float, unit: str, *, kind: str, budget: str,
+    seconds: float | None = None, parameters: int | None = None, spread: float | None = None, note: str = "",
+) -> None:  # fmt: skip
     """Put a result in the table, in place of an earlier one of the same lecture, model, data set, metric and budget.
 
     Args:
         lecture: its number, ``"08"``.
-        model, dataset, metric: what was measured.
-        value, unit: the figure and its unit: nats per example for images, nats per character for text.
+        value, unit: the figure; losses in nats per example for images, in nats per character for text.
         kind: ``"exact"``, ``"bound"`` (an upper bound on a loss) or ``"estimate"``.
         budget: ``"quick"`` or ``"full"``: which table.
-        seconds: training time, wall clock.
-        parameters: how many numbers were learned.
-        spread: standard error, or standard deviation over seeds; the note says which.
-        note: one line on how it was measured.
+        seconds, parameters: training time by the clock; how many numbers were learned.
+        spread: standard error, or standard deviation over seeds; the note says which, and how it was measured.
 
     Raises:
         ValueError: if `kind` or `budget` is another one, or the value is not finite.
@@ -141,33 +118,20 @@ def record(
 
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}; expected one of {', '.join(KINDS)}")
-    if budget not in TABLES:
-        raise ValueError(f"budget={budget!r}; expected one of {', '.join(TABLES)}")
     if not abs(value) < float("inf"):
         raise ValueError(f"value={value} of {model} on {dataset} is not a finite number")
-    row = {
-        "lecture": str(lecture), "model": model, "dataset": dataset, "metric": metric, "value": round(float(value), 6),
-        "spread": spread, "unit": unit, "kind": kind, "budget": budget, "seconds": seconds, "parameters": parameters,
-        "date": date.today().isoformat(), "machine": machine(), "note": note,
-    }  # fmt: skip
-    old = _read(budget)
-    same = (old[KEY] == [row[key] for key in KEY]).all(axis=1)
+    row = dict(zip(KEY, (str(lecture), model, dataset, metric, budget), strict=True))
+    old = table(budget)
+    same = (old[KEY] == pd.Series(row)).all(axis=1)
+    row |= {"value": round(float(value), 6), "spread": spread, "unit": unit, "kind": kind, "seconds": seconds}
+    row |= {"parameters": parameters, "date": date.today().isoformat(), "machine": MACHINE, "note": note}
     rows = pd.DataFrame([*old[~same].to_dict("records"), row], columns=COLUMNS).sort_values(KEY, kind="stable")
-    with _replacing(TABLES[budget]) as temporary:
+    with replacing(TABLES[budget]) as temporary:
         rows.to_csv(temporary, index=False)
 
 
-def _read(budget: str) -> pd.DataFrame:
-    import pandas as pd
-
-    path = TABLES[budget]
-    if not path.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.read_csv(path, dtype={"lecture": str}, keep_default_na=True).reindex(columns=COLUMNS)
-
-
 def table(budget: str | None = None) -> pd.DataFrame:
-    """Return the results: of the ``"quick"`` runs on this machine, of the ``"full"`` runs shipped, or of both.
+    """Return the results: of the ``"quick"`` runs on this machine, the ``"full"`` runs shipped, or both (None).
 
     Raises:
         ValueError: if `budget` is another one.
@@ -176,5 +140,6 @@ def table(budget: str | None = None) -> pd.DataFrame:
 
     if budget is not None and budget not in TABLES:
         raise ValueError(f"budget={budget!r}; expected one of {', '.join(TABLES)}, or None for both")
-    parts = [part for part in map(_read, [budget] if budget else TABLES) if len(part)]
+    paths = [TABLES[name] for name in ([budget] if budget else TABLES) if TABLES[name].exists()]
+    parts = [pd.read_csv(path, dtype={"lecture": str}).reindex(columns=COLUMNS) for path in paths]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)

@@ -18,6 +18,7 @@ from pathlib import Path
 from course_utils import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
+_DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 _PLAIN = (
     ast.Constant, ast.Name, ast.Load, ast.Tuple, ast.List, ast.Set, ast.Dict, ast.UnaryOp, ast.BinOp, ast.unaryop,
     ast.operator, ast.JoinedStr, ast.FormattedValue, ast.Attribute, ast.Subscript, ast.Slice,
@@ -26,15 +27,11 @@ _PLAIN = (
 
 def _is_constant(node: ast.stmt) -> bool:
     """Whether a statement gives an UPPER_CASE name (or several) a value that takes no call to compute."""
-    if isinstance(node, ast.AnnAssign):
-        targets, value = [node.target], node.value
-    elif isinstance(node, ast.Assign):
-        targets, value = node.targets, node.value
-    else:
+    if not isinstance(node, ast.Assign):
         return False
-    names = [name for target in targets for name in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    names = [name for target in node.targets for name in getattr(target, "elts", [target])]
     upper = all(isinstance(name, ast.Name) and name.id.isupper() for name in names)
-    return upper and value is not None and all(isinstance(part, _PLAIN) for part in ast.walk(value))
+    return upper and all(isinstance(part, _PLAIN) for part in ast.walk(node.value))
 
 
 def definitions(path: Path) -> str:
@@ -51,8 +48,7 @@ def definitions(path: Path) -> str:
             continue
         source = "".join(cell["source"])
         for node in ast.parse(source, filename=str(path)).body:
-            wanted = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-            if isinstance(node, wanted) or _is_constant(node):
+            if isinstance(node, _DEFINING) or _is_constant(node):
                 first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
                 kept.append("\n".join(source.splitlines()[first - 1 : node.end_lineno]))
     return "\n\n\n".join(kept) + "\n"
@@ -84,7 +80,13 @@ def lecture(number: str) -> types.ModuleType:
     path = find(number)
     source, filename = definitions(path), f"<{path.name}>"
     module = types.ModuleType(f"lecture_{path.stem}", f"Definitions of {path.name}")
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)  # for tracebacks
+    module.__file__ = filename
+    linecache.cache[filename] = (
+        len(source),
+        None,
+        source.splitlines(keepends=True),
+        filename,
+    )  # for inspect, tracebacks
     sys.modules[module.__name__] = module  # for dataclasses and inspect, which look there
     try:
         exec(compile(source, filename, "exec"), module.__dict__)

@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from course_utils.results import replacing
 
 if TYPE_CHECKING:
     import torch
 
-    Batch = torch.Tensor | tuple[torch.Tensor, ...]
+    Batch = torch.Tensor | tuple[torch.Tensor, ...]  # the first dimension is the examples
 
 
 def seed_everything(seed: int) -> None:
@@ -39,7 +41,7 @@ def pick_device() -> torch.device:
 
 @dataclass
 class History:
-    """What `fit` saw: mean losses per epoch, seconds spent in all, and the epoch (from 1) whose weights were kept."""
+    """What `fit` saw: mean loss per epoch, seconds spent in all, and the epoch (from 1) whose weights were kept."""
 
     train: list[float] = field(default_factory=list)
     valid: list[float] = field(default_factory=list)
@@ -52,70 +54,39 @@ class History:
         return (self.valid or self.train)[self.best_epoch - 1]
 
 
-def _tensors(data: Batch, name: str) -> tuple[torch.Tensor, ...]:
-    tensors = data if isinstance(data, tuple) else (data,)
-    lengths = [len(tensor) for tensor in tensors]
-    if not lengths or len(set(lengths)) != 1 or lengths[0] == 0:
+def _length(data: Batch, name: str) -> int:
+    lengths = [len(tensor) for tensor in (data if isinstance(data, tuple) else (data,))]
+    if len(set(lengths)) != 1 or lengths[0] == 0:
         raise ValueError(f"{name} holds tensors of lengths {lengths}; expected one common length, at least 1")
-    return tensors
+    return lengths[0]
 
 
-def _batches(data: Batch, batch_size: int, device: torch.device, order: torch.Tensor | None) -> Iterator[Batch]:
-    """Cut `data` in batches on `device`, in the given order of examples; the form (tensor or tuple) is kept."""
-    tensors = _tensors(data, "data")
-    for start in range(0, len(tensors[0]), batch_size):
-        rows = slice(start, start + batch_size) if order is None else order[start : start + batch_size]
-        batch = tuple(tensor[rows].to(device) for tensor in tensors)
-        yield batch if isinstance(data, tuple) else batch[0]
+def _batches(data: Batch, batch_size: int, device: torch.device, order: torch.Tensor) -> Iterator[tuple[Batch, int]]:
+    """Yield the batches, in the form of `data`, each with its number of examples."""
+    for rows in order.split(batch_size):
+        batch = tuple(t[rows].to(device) for t in data) if isinstance(data, tuple) else data[rows].to(device)
+        yield batch, len(rows)
 
 
 def mean_loss(model: torch.nn.Module, loss: Callable, data: Batch, batch_size: int = 500) -> float:
-    """Return the mean of ``loss(model, batch)`` per example over `data`, in evaluation mode, without gradients."""
+    """Return the mean of ``loss(model, batch)`` per example of `data`, in evaluation mode, without gradients."""
     import torch
 
-    device = next(model.parameters()).device
-    n = len(_tensors(data, "data")[0])
-    was_training = model.training
+    device, n, was_training = next(model.parameters()).device, _length(data, "data"), model.training
     model.eval()
     with torch.no_grad():
-        total = sum(
-            loss(model, batch).item() * len(batch[0] if isinstance(batch, tuple) else batch)
-            for batch in _batches(data, batch_size, device, None)
-        )
+        total = sum(loss(model, batch).item() * m for batch, m in _batches(data, batch_size, device, torch.arange(n)))
     model.train(was_training)
     return total / n
 
 
-def _save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write beside `path`, then rename: an interruption leaves the old file or the new one, never half of one."""
-    import torch
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        torch.save(state, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def fit(
-    model: torch.nn.Module,
-    loss: Callable[[torch.nn.Module, Batch], torch.Tensor],
-    train: Batch,
-    valid: Batch | None = None,
-    *,
-    epochs: int,
-    batch_size: int,
-    lr: float = 1e-3,
-    optimizer: torch.optim.Optimizer | None = None,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    patience: int | None = None,
-    checkpoint: str | Path | None = None,
-    device: torch.device | None = None,
-    seed: int = 0,
-    progress: bool = True,
-) -> History:
+    model: torch.nn.Module, loss: Callable[[torch.nn.Module, Batch], torch.Tensor], train: Batch,
+    valid: Batch | None = None, *, epochs: int, batch_size: int, lr: float = 1e-3,
+    optimizer: torch.optim.Optimizer | None = None, scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    patience: int | None = None, checkpoint: str | Path | None = None, device: torch.device | None = None,
+    seed: int = 0, progress: bool = True,
+) -> History:  # fmt: skip
     """Minimize a loss by mini-batch gradient descent and keep the weights that did best on the validation set.
 
     Args:
@@ -123,15 +94,13 @@ def fit(
         loss: ``loss(model, batch)`` gives a scalar tensor, the mean per example; `batch` has the form of `train`.
         train, valid: a tensor, or a tuple of tensors, whose first dimension is the examples.
         epochs: passes over the training set, in all (a resumed run does those that are missing).
-        batch_size: examples in a step.
-        lr: step size of Adam, if no `optimizer` is given.
-        optimizer: any torch optimizer over the model's parameters.
+        lr, optimizer: Adam's step size, or any torch optimizer over the model's parameters.
         scheduler: stepped once an epoch.
         patience: stop after so many epochs without a better validation loss.
         checkpoint: a file written after each epoch; if it exists, training goes on from it.
         device: where to train; the model's own device if not given.
         seed: order of the examples and the model's own randomness.
-        progress: show a bar (never where no one watches: with ``COURSE_STATIC=1`` there is none).
+        progress: show a bar (but never with ``COURSE_STATIC=1``, where no one watches).
 
     Returns:
         The `History`, losses in the unit of `loss`.
@@ -143,26 +112,23 @@ def fit(
     import torch
     from tqdm.auto import tqdm
 
-    _tensors(train, "train")
+    n = _length(train, "train")
     if valid is not None:
-        _tensors(valid, "valid")
-    if patience is not None and valid is None:
+        _length(valid, "valid")
+    elif patience is not None:
         raise ValueError("patience needs a validation set: pass valid=…")
     device = device or next(model.parameters()).device
     model.to(device)
     optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=lr)
     history, best = History(), copy.deepcopy(model.state_dict())
+    parts = {"model": model, "optimizer": optimizer, **({"scheduler": scheduler} if scheduler else {})}
     torch.manual_seed(seed)
-    checkpoint = Path(checkpoint) if checkpoint else None
-    if checkpoint and checkpoint.exists():
+    if checkpoint and Path(checkpoint).exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        if scheduler:
-            scheduler.load_state_dict(state["scheduler"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
         history, best = History(**state["history"]), state["best"]
         torch.set_rng_state(state["rng"].cpu())
-    n = len(_tensors(train, "train")[0])
     quiet = not progress or os.environ.get("COURSE_STATIC") == "1"
     bar = tqdm(range(len(history.train), epochs), initial=len(history.train), total=epochs, disable=quiet)
     try:
@@ -171,28 +137,29 @@ def fit(
                 break
             start, total = time.perf_counter(), 0.0
             model.train()
-            for batch in _batches(train, batch_size, device, torch.randperm(n)):
+            for batch, m in _batches(train, batch_size, device, torch.randperm(n)):
                 optimizer.zero_grad()
                 value = loss(model, batch)
                 if not torch.isfinite(value):
                     raise FloatingPointError(f"the loss is {value.item()} in epoch {epoch + 1}: try a smaller lr")
                 value.backward()
                 optimizer.step()
-                total += value.item() * len(batch[0] if isinstance(batch, tuple) else batch)
+                total += value.item() * m
             if scheduler:
                 scheduler.step()
             history.train.append(total / n)
             if valid is not None:
                 history.valid.append(mean_loss(model, loss, valid, batch_size))
-            history.seconds += time.perf_counter() - start
             if valid is None or history.valid[-1] <= min(history.valid):
                 history.best_epoch, best = epoch + 1, copy.deepcopy(model.state_dict())
+            history.seconds += time.perf_counter() - start
             bar.set_postfix_str(" ".join(f"{losses[-1]:.4g}" for losses in (history.train, history.valid) if losses))
             if checkpoint:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": asdict(history)}
-                state |= {"best": best, "rng": torch.get_rng_state()}
-                state |= {"scheduler": scheduler.state_dict()} if scheduler else {}
-                _save_atomically(state, checkpoint)
+                state = {name: part.state_dict() for name, part in parts.items()}
+                with replacing(Path(checkpoint)) as temporary:
+                    torch.save(
+                        {**state, "history": asdict(history), "best": best, "rng": torch.get_rng_state()}, temporary
+                    )
     finally:
         model.load_state_dict(best)
         model.eval()
