@@ -7,10 +7,13 @@ The others are downloaded once into a cache folder and checked against the SHA-2
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import random
 import wave
+import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +44,8 @@ ADDRESSES = {
     "movielens": ["https://files.grouplens.org/datasets/movielens/ml-latest-small.zip#"],
     "fsdd": [f"{GITHUB}/Jakobovski/free-spoken-digit-dataset/v1.0.10/recordings/"],
 }
+SPLITS = ("train", "valid", "test")
+FSDD_RATE = 8000  # samples per second of the recordings
 ROUNDS, TIMEOUT = 2, 30  # how often all addresses are tried; seconds without an answer after which one counts as failed
 
 
@@ -53,14 +58,6 @@ class Splits(dict[str, Any]):
 
     def __missing__(self, split: str) -> Any:
         raise KeyError(f"no split {split!r} in this data set; it has {', '.join(self)}")
-
-
-class Text(Splits):
-    """Split name -> str."""
-
-
-class Pairs(Splits):
-    """Split name -> (English sentences, Turkish sentences): two lists of str, in the same order."""
 
 
 class Split(NamedTuple):
@@ -83,12 +80,6 @@ class Images(Splits):
             self[split] = Split(images, labels and torch.from_numpy(np.array(labels[split], dtype=np.int64)))
 
 
-class Sounds(Splits):
-    """Split name -> (waveforms: list of float32 [samples] in [-1, 1], labels: int64 [n]). `rate`: samples per second."""
-
-    rate = 8000
-
-
 class Ratings(NamedTuple):
     """User `users[i]` gave the film `titles[films[i]]` a rating of `stars[i]`."""
 
@@ -98,7 +89,7 @@ class Ratings(NamedTuple):
     titles: list[str]
 
 
-Dataset = Images | Text | Pairs | Sounds | Ratings | synthetic.Density | synthetic.Grammar
+Dataset = Splits | Images | Ratings | synthetic.Density | synthetic.Grammar
 
 
 def load(name: str) -> Dataset:
@@ -106,6 +97,11 @@ def load(name: str) -> Dataset:
 
     Args:
         name: one of NAMES; those in ADDRESSES are downloaded on first use.
+
+    Returns:
+        Split name -> `Split` for images (an `Images`); str for text; two lists of str, English and Turkish, for
+        tatoeba_eng_tur; a list of waveforms, float32 [samples] in [-1, 1], and labels, int64 [n], for fsdd.
+        `Ratings` for movielens, `synthetic.Grammar` for toy_english, `synthetic.Density` for a 2-D density.
 
     Raises:
         ValueError: there is no such data set; the message lists the valid names.
@@ -130,10 +126,8 @@ def fetch(name: str) -> dict[str, Path]:
 
     pooch.get_logger().setLevel("WARNING")  # the progress bar says the rest
     folder = Path(os.environ.get("COURSE_DATA") or pooch.os_cache("shannon-to-diffusion")).expanduser() / name
-    entries = [
-        line.split() for line in REGISTRY.read_text(encoding="utf-8").splitlines() if line.startswith(f"{name}/")
-    ]
-    files = {path.removeprefix(f"{name}/"): sha256 for path, sha256 in entries}
+    lines = (line.partition("/") for line in REGISTRY.read_text(encoding="utf-8").splitlines())
+    files = dict(entry.split() for owner, _, entry in lines if owner == name)
     for i, (file, sha256) in enumerate(files.items(), start=1):
         _fetch(folder / file, sha256, [a + file for a in ADDRESSES[name]], f"{name} {i}/{len(files)}")
     return {file: folder / file for file in files}
@@ -141,17 +135,18 @@ def fetch(name: str) -> dict[str, Path]:
 
 def _fetch(target: Path, sha256: str, urls: list[str], progress: str) -> None:
     """Make sure that `target` has this SHA-256; otherwise download it from the first address that has it."""
-    from zipfile import BadZipFile
-
     import pooch
     from requests import RequestException
+
+    def download(url: str, output: str, _: object) -> None:
+        _download(url, output, progress)
 
     failures = []
     for url in urls * ROUNDS:
         try:
-            pooch.retrieve(url, f"sha256:{sha256}", target.name, target.parent, downloader=_Downloader(progress))
+            pooch.retrieve(url, f"sha256:{sha256}", target.name, target.parent, downloader=download)
             return
-        except (RequestException, ValueError, BadZipFile, KeyError) as error:  # no answer, wrong checksum, bad archive
+        except (RequestException, ValueError, zipfile.BadZipFile, KeyError) as error:  # ValueError: wrong checksum
             failures.append(f"  {url}\n    {error}")
         except OSError as error:
             raise DownloadError(
@@ -165,35 +160,25 @@ def _fetch(target: Path, sha256: str, urls: list[str], progress: str) -> None:
     )
 
 
-class _Downloader:
-    """Download for pooch, with a progress bar; from `archive.zip#member` only the member."""
+def _download(url: str, output: str, progress: str) -> None:
+    """Write what is at `url` to the file `output`, with a progress bar; of `archive.zip#member` only the member."""
+    import pooch
+    from tqdm.auto import tqdm
 
-    def __init__(self, progress: str) -> None:
-        self.progress = progress
-
-    def __call__(self, url: str, output: str, _: object) -> None:
-        import io
-        import zipfile
-
-        import pooch
-        from tqdm.auto import tqdm
-
-        url, _, member = url.partition("#")
-        bar = tqdm(desc=self.progress, unit="B", unit_scale=True, leave=False)
-        archive = io.BytesIO()
-        http = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=TIMEOUT)
-        http(url, archive if member else output, None)
-        if member:
-            Path(output).write_bytes(zipfile.ZipFile(archive).read(member))
+    url, _, member = url.partition("#")
+    archive = io.BytesIO()
+    with tqdm(desc=progress, unit="B", unit_scale=True, leave=False) as bar:
+        pooch.HTTPDownloader(bar, chunk_size=1 << 16, timeout=TIMEOUT)(url, archive if member else output, None)
+    if member:
+        Path(output).write_bytes(zipfile.ZipFile(archive).read(member))
 
 
 def _digits() -> Images:
     from sklearn.datasets import load_digits
 
-    data, cuts = load_digits(), {"train": slice(1000), "valid": slice(1000, 1350), "test": slice(1350, None)}
-    return Images(
-        {s: data.images[cut] for s, cut in cuts.items()}, 17, {s: data.target[cut] for s, cut in cuts.items()}
-    )
+    data = load_digits()
+    pixels, labels = (dict(zip(SPLITS, np.split(a, [1000, 1350]), strict=True)) for a in (data.images, data.target))
+    return Images(pixels, 17, labels)
 
 
 def _photo_patches() -> Images:
@@ -201,23 +186,20 @@ def _photo_patches() -> Images:
     from sklearn.datasets import load_sample_images
 
     photos = [np.rint(photo @ [0.299, 0.587, 0.114]) for photo in load_sample_images().images]  # luma of ITU-R BT.601
-    ranges = {"train": slice(480), "valid": slice(480, 560), "test": slice(560, 640)}
-
-    def patches(columns: slice) -> np.ndarray:
-        windows = [np.lib.stride_tricks.sliding_window_view(p[:, columns], (16, 16))[::8, ::8] for p in photos]
-        return np.concatenate([w.reshape(-1, 16, 16) for w in windows])
-
-    return Images({split: patches(columns) for split, columns in ranges.items()}, 256)
+    pixels = {}
+    for split, strips in zip(SPLITS, np.split(np.stack(photos), [480, 560], axis=2), strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(strips, (16, 16), axis=(1, 2))
+        pixels[split] = windows[:, ::8, ::8].reshape(-1, 16, 16)
+    return Images(pixels, 256)
 
 
-def _text(parts: list[str], end: str) -> Text:
+def _text(parts: list[str], end: str) -> Splits:
     """Join the first 80 % of the parts, the next 10 % and the last 10 %."""
     a, b = len(parts) * 8 // 10, len(parts) * 9 // 10
-    cuts = {"train": parts[:a], "valid": parts[a:b], "test": parts[b:]}
-    return Text({split: end.join(cut) + "\n" for split, cut in cuts.items()})
+    return Splits(zip(SPLITS, (end.join(cut) + "\n" for cut in (parts[:a], parts[a:b], parts[b:])), strict=True))
 
 
-def _python_docs() -> Text:
+def _python_docs() -> Splits:
     """Python's own help texts by topic, in a fixed random order; each paragraph once, as they quote one another."""
     from pydoc_data.topics import topics
 
@@ -226,21 +208,21 @@ def _python_docs() -> Text:
     return _text(list(dict.fromkeys(p.rstrip() for n in names for p in topics[n].split("\n\n") if p.strip())), "\n\n")
 
 
-def _names() -> Text:
+def _names() -> Splits:
     names = fetch("names")["names.txt"].read_text(encoding="utf-8").split()
     random.Random(0).shuffle(names)
     return _text(names, "\n")
 
 
-def _tinyshakespeare() -> Text:
+def _tinyshakespeare() -> Splits:
     text = fetch("tinyshakespeare")["input.txt"].read_text(encoding="utf-8")
-    return Text(train=text[: len(text) * 9 // 10], valid=text[len(text) * 9 // 10 :])
+    return Splits(train=text[: len(text) * 9 // 10], valid=text[len(text) * 9 // 10 :])
 
 
 def _by_class(pixels: np.ndarray) -> Images:
     """Split binary images [36, 39, height, width] by class: 30 train, 4 validate, 5 test."""
     assert pixels.shape[:2] == (36, 39)
-    parts = dict(zip(("train", "valid", "test"), np.split(pixels, [30, 34], axis=1), strict=True))
+    parts = dict(zip(SPLITS, np.split(pixels, [30, 34], axis=1), strict=True))
     labels = {split: np.repeat(np.arange(36), part.shape[1]) for split, part in parts.items()}
     return Images({split: part.reshape(-1, *part.shape[2:]) for split, part in parts.items()}, 2, labels)
 
@@ -258,12 +240,11 @@ def _mnist(name: str) -> Images:
     pixels = {part: _idx(files[f"{part}-images-idx3-ubyte.gz"]) for part in ("train", "t10k")}
     labels = {part: _idx(files[f"{part}-labels-idx1-ubyte.gz"]) for part in ("train", "t10k")}
     assert all(len(pixels[part]) == len(labels[part]) for part in pixels)
-
-    def split(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        cut = len(parts["train"]) * 5 // 6
-        return {"train": parts["train"][:cut], "valid": parts["train"][cut:], "test": parts["t10k"]}
-
-    return Images(split(pixels), 256, split(labels))
+    cut = len(labels["train"]) * 5 // 6
+    pixels, labels = (
+        dict(zip(SPLITS, (*np.split(p["train"], [cut]), p["t10k"]), strict=True)) for p in (pixels, labels)
+    )
+    return Images(pixels, 256, labels)
 
 
 def _idx(path: Path) -> np.ndarray:
@@ -279,30 +260,33 @@ def _binarized_mnist() -> Images:
     pixels = {}
     for file, path in fetch("binarized_mnist").items():
         table = np.fromfile(path, np.uint8).reshape(-1, 784, 2)  # [image, pixel, (digit, space or newline)]
-        assert (table[:, -1, 1] == ord("\n")).all() and np.isin(table[:, :, 0], (ord("0"), ord("1"))).all()
-        pixels[Path(file).stem.split("_")[-1]] = (table[:, :, 0] == ord("1")).reshape(-1, 28, 28)
-    return Images({split: pixels[split] for split in ("train", "valid", "test")}, 2)
+        digits = table[:, :, 0] - ord("0")
+        assert digits.max() == 1
+        assert (table[:, -1, 1] == ord("\n")).all()
+        pixels[Path(file).stem.split("_")[-1]] = digits.reshape(-1, 28, 28)
+    return Images({split: pixels[split] for split in SPLITS}, 2)
 
 
-def _tatoeba() -> Pairs:
+def _tatoeba() -> Splits:
     """English and Turkish; the test half lacks the English sentences that are also in the training half."""
     text = {file: path.read_text(encoding="utf-8").splitlines() for file, path in fetch("tatoeba_eng_tur").items()}
     train, test = ([*zip(text[f"{part}.en"], text[f"{part}.tr"], strict=True)] for part in ("val", "test"))
     seen = {english for english, _ in train}
     test = [pair for pair in test if pair[0] not in seen]
-    return Pairs({s: tuple(map(list, zip(*pairs, strict=True))) for s, pairs in (("train", train), ("test", test))})
+    return Splits({s: tuple(map(list, zip(*pairs, strict=True))) for s, pairs in (("train", train), ("test", test))})
 
 
 def _movielens() -> Ratings:
     import pandas as pd
 
-    movies, ratings = (pd.read_csv(fetch("movielens")[f"ml-latest-small/{t}.csv"]) for t in ("movies", "ratings"))
+    files = fetch("movielens")
+    movies, ratings = (pd.read_csv(files[f"ml-latest-small/{table}.csv"]) for table in ("movies", "ratings"))
     users, films = pd.factorize(ratings["userId"])[0], pd.Index(movies["movieId"]).get_indexer(ratings["movieId"])
     assert (films >= 0).all()
     return Ratings(users, films, ratings["rating"].to_numpy(np.float32), movies["title"].tolist())
 
 
-def _fsdd() -> Sounds:
+def _fsdd() -> Splits:
     """Spoken digits, one speaker: takes 0-4 of each digit test, the others train."""
     import torch
 
@@ -310,10 +294,10 @@ def _fsdd() -> Sounds:
     for file, path in fetch("fsdd").items():
         digit, _, take = Path(file).stem.split("_")
         with wave.open(str(path)) as recording:
-            assert (recording.getnchannels(), recording.getsampwidth(), recording.getframerate()) == (1, 2, Sounds.rate)
+            assert (recording.getnchannels(), recording.getsampwidth(), recording.getframerate()) == (1, 2, FSDD_RATE)
             samples = np.frombuffer(recording.readframes(recording.getnframes()), "<i2").astype(np.float32)
         parts["test" if int(take) < 5 else "train"].append((torch.from_numpy(samples / 2**15), int(digit)))
-    return Sounds({s: ([w for w, _ in part], torch.tensor([d for _, d in part])) for s, part in parts.items()})
+    return Splits({s: ([w for w, _ in part], torch.tensor([d for _, d in part])) for s, part in parts.items()})
 
 
 _LOADERS: dict[str, Callable[[], Dataset]] = {
@@ -322,9 +306,9 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "python_docs": _python_docs,
     "glyphs": lambda: _by_class(synthetic.glyphs()),
     "toy_english": synthetic.toy_english,
-    **synthetic.DENSITIES,
-    "mnist": lambda: _mnist("mnist"),
-    "fashion_mnist": lambda: _mnist("fashion_mnist"),
+    **{name: partial(synthetic.density, name) for name in synthetic.DENSITIES},
+    "mnist": partial(_mnist, "mnist"),
+    "fashion_mnist": partial(_mnist, "fashion_mnist"),
     "binarized_mnist": _binarized_mnist,
     "alphadigits": _alphadigits,
     "tinyshakespeare": _tinyshakespeare,

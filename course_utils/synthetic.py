@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import torch
 
 
+DENSITIES = ("eight_gaussians", "moons", "spiral", "checkerboard", "pinwheel")
+
+
 @dataclass(frozen=True)
 class Density:
     """A distribution on the plane whose density is known exactly."""
@@ -75,25 +78,6 @@ def _mixture(centers: np.ndarray, radial: float, tangential: float, twist: float
     return Density(sample, log_prob)
 
 
-def _eight_gaussians() -> Density:
-    return _mixture(2.5 * np.exp(2j * np.pi * np.arange(8) / 8), 0.25, 0.25)
-
-
-def _moons() -> Density:
-    arc = np.exp(1j * np.linspace(0, np.pi, 40))
-    return _mixture(2 * (np.concatenate([arc, 1 + 0.5j - arc]) - 0.5 - 0.25j), 0.15, 0.15)
-
-
-def _spiral() -> Density:
-    r = np.sqrt(np.linspace(0.1**2, 3.2**2, 100))  # the square root spreads the centers evenly along the arm
-    arm = r * np.exp(3j * r)
-    return _mixture(np.concatenate([arm, -arm]), 0.12, 0.12)
-
-
-def _pinwheel() -> Density:
-    return _mixture(2 * np.exp(2j * np.pi * np.arange(5) / 5), 0.38, 0.13, twist=0.8)
-
-
 def _checkerboard() -> Density:
     """Eight of the sixteen squares of side 1.5 of [-3, 3]², all their points equally likely."""
     import torch
@@ -101,9 +85,8 @@ def _checkerboard() -> Density:
     def sample(n: int, generator: torch.Generator) -> torch.Tensor:
         column = torch.randint(4, (n,), generator=generator)
         row = 2 * torch.randint(2, (n,), generator=generator) + column % 2
-        return 1.5 * (
-            torch.stack([column, row], dim=1) - 2 + torch.rand(n, 2, generator=generator, dtype=torch.float64)
-        )
+        within = torch.randint(2**20, (n, 2), generator=generator) / 2**20  # all sums and products are exact in float32
+        return 1.5 * (torch.stack([column, row], dim=1) - 2 + within)
 
     def log_prob(x: torch.Tensor) -> torch.Tensor:
         on_board = ((x >= -3) & (x < 3)).all(-1)
@@ -113,22 +96,28 @@ def _checkerboard() -> Density:
     return Density(sample, log_prob)
 
 
-DENSITIES: dict[str, Callable[[], Density]] = {
-    "eight_gaussians": _eight_gaussians,
-    "moons": _moons,
-    "spiral": _spiral,
-    "checkerboard": _checkerboard,
-    "pinwheel": _pinwheel,
-}
+def density(name: str) -> Density:
+    """Return one of the five DENSITIES, as `load` does."""
+    if name == "checkerboard":
+        return _checkerboard()
+    arc = np.exp(1j * np.linspace(0, np.pi, 40))
+    r = np.sqrt(np.linspace(0.1**2, 3.2**2, 100))  # the square root spreads the centers evenly along the arm
+    arm = r * np.exp(3j * r)
+    parameters = {
+        "eight_gaussians": (2.5 * np.exp(2j * np.pi * np.arange(8) / 8), 0.25, 0.25),
+        "moons": (2 * np.concatenate([arc, 1 + 0.5j - arc]) - 1 - 0.5j, 0.15, 0.15),
+        "spiral": (np.concatenate([arm, -arm]), 0.12, 0.12),
+        "pinwheel": (2 * np.exp(2j * np.pi * np.arange(5) / 5), 0.38, 0.13, 0.8),
+    }
+    return _mixture(*parameters[name])
 
 
 @dataclass(frozen=True)
 class Grammar:
     """A probabilistic context-free grammar in which a sentence has one derivation at most, starting from "S"."""
 
-    rules: dict[
-        str, list[tuple[float, tuple[str, ...]]]
-    ]  # nonterminal -> (probability, symbols); other symbols are words
+    # Nonterminal -> its rules: (probability, symbols). A symbol without rules is a word.
+    rules: dict[str, list[tuple[float, tuple[str, ...]]]]
 
     def sample(self, n: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
         """Draw n sentences, words separated by one space, and their exact log probabilities, float64 [n], in nats."""
@@ -193,12 +182,9 @@ def toy_english() -> Grammar:
             (0.2, ("the", noun, "that", "NP_MANY", "V_MANY")),
         ]
         rules[f"VP_{number}"] = [(0.6, (alone,)), (0.2, (verb, "NP_ONE")), (0.2, (verb, "NP_MANY"))]
-        for left, stems, ending in (
-            (noun, nouns, noun_ending),
-            (verb, transitive, verb_ending),
-            (alone, intransitive, verb_ending),
-        ):
-            rules[left] = [(p, (stem + ending,)) for stem, p in stems.items()]
+        rules[noun] = [(p, (stem + noun_ending,)) for stem, p in nouns.items()]
+        rules[verb] = [(p, (stem + verb_ending,)) for stem, p in transitive.items()]
+        rules[alone] = [(p, (stem + verb_ending,)) for stem, p in intransitive.items()]
     return Grammar(rules)
 
 
