@@ -167,7 +167,7 @@ def _download(url: str, output: str, progress: str) -> None:
 
     url, _, member = url.partition("#")
     archive = io.BytesIO()
-    with tqdm(desc=progress, unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(desc=progress, total=1, unit="B", unit_scale=True, leave=False) as bar:  # pooch sets the total
         pooch.HTTPDownloader(bar, chunk_size=1 << 16, timeout=TIMEOUT)(url, archive if member else output, None)
     if member:
         Path(output).write_bytes(zipfile.ZipFile(archive).read(member))

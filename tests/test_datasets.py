@@ -1,0 +1,278 @@
+"""Built-in and generated data: the right shapes, and the truth that they promise."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from course_utils import datasets, synthetic
+from course_utils.synthetic import DENSITIES, Grammar
+
+REPEATABLE = settings(derandomize=True, deadline=None, max_examples=5)
+
+
+# ---------------------------------------------------------------- names, splits, cards
+
+
+def test_unknown_data_set_names_the_valid_ones():
+    with pytest.raises(ValueError, match=r"unknown data set 'mnits'.*digits.*toy_english.*mnist.*fsdd"):
+        datasets.load("mnits")
+
+
+@pytest.mark.parametrize(("name", "valid"), [("digits", "train, valid, test"), ("python_docs", "train, valid, test")])
+def test_unknown_split_names_the_valid_ones(name, valid):
+    with pytest.raises(KeyError, match=f"no split 'dev'.*{valid}"):
+        datasets.load(name)["dev"]
+
+
+def test_import_loads_no_large_library():
+    code = "import sys, course_utils.datasets; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "sklearn", "scipy", "matplotlib", "pooch", "pandas", "tqdm"} & set(loaded)
+
+
+def test_every_data_set_has_a_card_and_every_download_a_registered_file():
+    cards = (datasets.REGISTRY.parent / "README.md").read_text(encoding="utf-8")
+    assert [name for name in datasets.NAMES if f"`{name}`" not in cards] == []
+    entries = [line.split() for line in datasets.REGISTRY.read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+    assert {path.split("/")[0] for path, _ in entries} == set(datasets.ADDRESSES)
+    assert all(len(sha256) == 64 and int(sha256, 16) >= 0 for _, sha256 in entries)
+    assert len(dict(entries)) == len(entries)
+
+
+# ---------------------------------------------------------------- images and text
+
+
+def test_digits_are_those_of_scikit_learn_in_file_order():
+    from sklearn.datasets import load_digits
+
+    digits = datasets.load("digits")
+    assert [len(part.images) for part in digits.values()] == [1000, 350, 447]
+    images = torch.cat([part.images for part in digits.values()])
+    np.testing.assert_array_equal(images[:, 0] * (digits.levels - 1), load_digits().images)
+    np.testing.assert_array_equal(torch.cat([part.labels for part in digits.values()]), load_digits().target)
+
+
+def test_photo_patches_tile_the_photographs():
+    from sklearn.datasets import load_sample_images
+
+    patches = datasets.load("photo_patches")
+    photo = load_sample_images().images[0].astype(float)
+    gray = (0.299 * photo[..., 0] + 0.587 * photo[..., 1] + 0.114 * photo[..., 2]).round() / 255
+    np.testing.assert_allclose(patches["train"].images[0, 0], gray[:16, :16], atol=1e-6)
+    np.testing.assert_allclose(patches["valid"].images[0, 0], gray[:16, 480:496], atol=1e-6)
+    np.testing.assert_allclose(patches["test"].images[1, 0], gray[:16, 568:584], atol=1e-6)
+    for part in patches.values():
+        assert part.labels is None
+        assert part.images.shape[1:] == (1, 16, 16)
+        levels = part.images * (patches.levels - 1)
+        np.testing.assert_allclose(levels, levels.round(), atol=1e-4)
+
+
+def test_python_docs_are_reproducible_and_share_no_paragraph():
+    docs = datasets.load("python_docs")
+    assert docs == datasets.load("python_docs")
+    paragraphs = {split: {p.strip() for p in text.split("\n\n")} for split, text in docs.items()}
+    assert len(docs["train"]) > 4 * max(len(docs["valid"]), len(docs["test"])) > 0
+    assert not paragraphs["train"] & paragraphs["valid"]
+    assert not (paragraphs["train"] | paragraphs["valid"]) & paragraphs["test"]
+
+
+def test_glyphs_are_reproducible_binary_and_recognizable():
+    glyphs = datasets.load("glyphs")
+    assert glyphs.levels == 2
+    for part, per_class in zip(glyphs.values(), (30, 4, 5), strict=True):
+        assert part.images.shape == (36 * per_class, 1, 20, 16)
+        assert part.images.unique().tolist() == [0, 1]
+        assert part.labels.bincount().tolist() == [per_class] * 36
+        ink = part.images.mean(dim=(1, 2, 3))
+        assert 0.05 < ink.min()
+        assert ink.max() < 0.75
+    assert torch.equal(glyphs["test"].images, datasets.load("glyphs")["test"].images)
+    x, y = glyphs["train"]
+    x_test, y_test = glyphs["test"]
+    nearest = torch.cdist(x_test.flatten(1), x.flatten(1), p=1).argmin(dim=1)
+    accuracy = (y[nearest] == y_test).float().mean()
+    assert 0.5 < accuracy < 0.9, accuracy  # wrong labels: 1/36; copies of the training set: 1
+
+
+# ---------------------------------------------------------------- 2-D densities
+
+
+def grid(density, n=400):
+    """Return the midpoints [n, n, 2] of a grid over the bounds, and the area of a cell."""
+    left, right, bottom, top = density.bounds
+    x = left + (right - left) * (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    y = bottom + (top - bottom) * (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    return torch.stack(torch.meshgrid(x, y, indexing="ij"), dim=-1), (right - left) * (top - bottom) / n**2
+
+
+@cache
+def masses(name):
+    """Return the probability of each cell [400, 400] of the grid, and the entropy in nats, both by quadrature."""
+    points, area = grid(datasets.load(name))
+    p = datasets.load(name).log_prob(points).exp()
+    return p * area, -area * torch.special.xlogy(p, p).sum().item()
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_density_integrates_to_one(name):
+    assert masses(name)[0].sum().item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+@REPEATABLE
+@given(seed=st.integers(0, 2**32))
+def test_density_agrees_with_its_samples(name, seed):
+    density = datasets.load(name)
+    x = density.sample(20_000, seed)
+    assert x.shape == (20_000, 2)
+    assert x.dtype == torch.float32
+    assert torch.equal(x, density.sample(20_000, seed))
+    surprise = -density.log_prob(x.double())
+    error = surprise.std(correction=0).item() / math.sqrt(len(x))
+    assert abs(surprise.mean().item() - masses(name)[1]) < 5 * error + 1e-6  # a normal error, 5 sigma
+    # chi-squared: 20 x 20 cells, each the sum of 20 x 20 points of the grid; rare cells are pooled
+    expected = len(x) * masses(name)[0].reshape(20, 20, 20, 20).sum(dim=(1, 3)).flatten().numpy()
+    left, right, bottom, top = density.bounds
+    observed = np.histogram2d(*x.T.numpy(), bins=20, range=[[left, right], [bottom, top]])[0].flatten()
+    rare = expected < 10
+    observed = np.append(observed[~rare], len(x) - observed[~rare].sum())
+    expected = np.append(expected[~rare], len(x) - expected[~rare].sum())
+    keep = expected > 1e-3
+    assert observed[~keep].sum() == 0
+    statistic = ((observed - expected)[keep] ** 2 / expected[keep]).sum()
+    assert stats.chi2.sf(statistic, keep.sum() - 1) > 1e-6
+
+
+@pytest.mark.parametrize("name", [name for name in DENSITIES if name != "checkerboard"])
+def test_log_prob_is_differentiable(name):
+    density = datasets.load(name)
+    x = density.sample(20, seed=3).double().requires_grad_()
+    assert torch.autograd.gradcheck(density.log_prob, x, atol=1e-4)
+
+
+def test_log_prob_is_elementwise_and_keeps_the_dtype():
+    for name in DENSITIES:
+        density = datasets.load(name)
+        x = density.sample(6, seed=1)
+        assert density.log_prob(x).dtype == torch.float32
+        torch.testing.assert_close(density.log_prob(x.reshape(2, 3, 2)), density.log_prob(x).reshape(2, 3))
+        assert density.log_prob(torch.tensor([50.0, 50.0])) < -1000
+
+
+def test_eight_gaussians_against_torch_distributions():
+    angle = torch.arange(8, dtype=torch.float64) * torch.pi / 4
+    centers = 2.5 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    parts = torch.distributions.Independent(torch.distributions.Normal(centers, 0.25), 1)
+    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(8).double()), parts)
+    density = datasets.load("eight_gaussians")
+    x = density.sample(100, seed=2).double()
+    torch.testing.assert_close(density.log_prob(x), mixture.log_prob(x))
+
+
+# ---------------------------------------------------------------- toy English
+
+
+def derivations(rules, longest):
+    """Yield (sentence, probability) of every derivation of at most `longest` words: leftmost first, no cleverness."""
+    forms = [(1.0, ("S",))]
+    while forms:
+        p, form = forms.pop()
+        left = next((i for i, symbol in enumerate(form) if symbol in rules), None)
+        if left is None:
+            yield " ".join(form), p
+            continue
+        for q, symbols in rules[form[left]]:
+            longer = (*form[:left], *symbols, *form[left + 1 :])
+            if len(longer) <= longest:
+                forms.append((p * q, longer))
+
+
+@pytest.fixture(scope="module")
+def english():
+    return datasets.load("toy_english")
+
+
+@pytest.fixture(scope="module")
+def sampled(english):
+    return english.sample(20_000, seed=5)
+
+
+def test_rules_are_distributions(english):
+    for options in english.rules.values():
+        assert sum(p for p, _ in options) == pytest.approx(1, abs=1e-12)
+        assert len({symbols for _, symbols in options}) == len(options)
+
+
+def test_short_sentences_have_one_derivation_and_its_probability(english, sampled):
+    enumerated = list(derivations(english.rules, longest=9))
+    short = dict(enumerated)
+    assert len(short) == len(enumerated) > 10_000  # unambiguous
+    sentences, log_probs = sampled
+    seen = [(short[s], math.exp(log_p)) for s, log_p in zip(sentences, log_probs, strict=True) if s.count(" ") < 9]
+    np.testing.assert_allclose(*zip(*seen, strict=True), rtol=1e-9)
+    mass = sum(short.values())
+    assert abs(len(seen) / len(sentences) - mass) < 5 * math.sqrt(mass * (1 - mass) / len(sentences))
+
+
+def test_entropy_and_mean_length_against_samples(english, sampled):
+    sentences, log_probs = sampled
+    lengths = np.array([len(sentence) + 1 for sentence in sentences])
+    for values, exact in ((-log_probs, english.entropy), (lengths, english.mean_length)):
+        assert abs(values.mean() - exact) < 5 * values.std() / math.sqrt(len(values))
+
+
+def test_each_verb_agrees_with_its_own_subject(sampled):
+    nouns, verbs = {"dog", "cat", "bird", "girl", "teacher"}, {"see", "like", "follow", "need"}
+    alone = {"run", "sleep", "sing", "laugh"}
+
+    def noun_phrase(words):  # -> is the noun plural, how deep do the clauses nest
+        assert words.pop() == "the"
+        noun = words.pop()
+        assert noun.removesuffix("s") in nouns
+        depth = 0
+        if words and words[-1] == "that":
+            words.pop()
+            plural, depth = noun_phrase(words)
+            verb = words.pop()
+            assert verb.removesuffix("s") in verbs
+            assert verb.endswith("s") != plural
+            depth += 1
+        return noun.endswith("s"), depth
+
+    deepest = 0
+    for sentence in sampled[0]:
+        words = sentence.split()[::-1]
+        plural, depth = noun_phrase(words)
+        verb = words.pop()
+        assert verb.endswith("s") != plural
+        assert verb.removesuffix("s") in (verbs if words else alone)
+        if words:
+            noun_phrase(words)
+        assert not words
+        deepest = max(deepest, depth)
+    assert deepest >= 5
+
+
+@settings(derandomize=True, deadline=None)
+@given(p=st.floats(0.01, 0.95))
+def test_entropy_of_a_geometric_grammar_in_closed_form(p):
+    grammar = Grammar({"S": [(p, ("again", "S")), (1 - p, ("end",))]})
+    surprise = -p * math.log(p) - (1 - p) * math.log(1 - p)
+    assert grammar.entropy == pytest.approx(surprise / (1 - p), rel=1e-9)
+    assert grammar.mean_length == pytest.approx(6 * p / (1 - p) + 4, rel=1e-9)
+
+
+def test_samples_repeat_with_the_seed(english):
+    assert english.sample(50, seed=1)[0] == english.sample(50, seed=1)[0] != english.sample(50, seed=2)[0]
+    assert synthetic.toy_english() == english
