@@ -1,0 +1,23 @@
+// Small repairs to the theme, for keyboard and screen-reader users.
+document.addEventListener("DOMContentLoaded", () => {
+  // A list may hold list items only; these are bibliography entries, which say so themselves.
+  for (const list of document.querySelectorAll(".citation-list")) list.removeAttribute("role");
+  // A wide table scrolls inside itself on a phone.
+  for (const table of document.querySelectorAll(".bd-article table")) {
+    if (table.closest(".course-scroll")) continue;
+    const box = document.createElement("div");
+    box.className = "course-scroll";
+    table.replaceWith(box);
+    box.append(table);
+  }
+  // Whatever scrolls sideways can be reached with the keyboard.
+  const reach = () => {
+    for (const box of document.querySelectorAll(".course-scroll, .bd-article pre, div.math, mjx-container[display]")) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+  reach();
+  addEventListener("load", reach);
+  addEventListener("resize", reach);
+});
