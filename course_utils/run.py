@@ -12,8 +12,8 @@ Each line of a notebook's `parameters` cell sets one knob, and its comment holds
 
 from __future__ import annotations
 
-import argparse
 import ast
+import json
 import os
 import platform
 import re
@@ -25,8 +25,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from course_utils import ROOT
+from course_utils import ROOT, reuse
 
+BUILD = ROOT / "_build"
 _COMMENT = re.compile(r"#\s*(?:full:\s*(?P<full>.+?)\s+)?—\s+(?P<meaning>\S.*)")
 
 
@@ -60,21 +61,6 @@ def parse_knobs(source: str) -> list[Knob]:
     return knobs
 
 
-def read_knobs(notebook: Path) -> list[Knob]:
-    """Return the knobs of a notebook.
-
-    Raises:
-        ValueError: unless exactly one cell is tagged `parameters`, and each of its lines can be read.
-    """
-    import nbformat
-
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged parameters; it needs exactly one")
-    return parse_knobs(tagged[0])
-
-
 def full_values(knobs: Sequence[Knob], settings: Sequence[str] = ()) -> dict[str, Any]:
     """Return the full-budget value of every knob, some of them changed by settings such as ``epochs=50``.
 
@@ -94,30 +80,28 @@ def full_values(knobs: Sequence[Knob], settings: Sequence[str] = ()) -> dict[str
     return values
 
 
-def full(lecture: str, settings: Sequence[str] = (), root: Path = ROOT) -> Path:
-    """Run a lecture with its full-budget values; return the executed notebook, in `_build/full/`.
-
-    Args:
-        lecture: its number, such as "08".
-        settings: other values for some knobs, such as ``epochs=50``.
-        root: the checkout.
+def full(lecture: str, settings: Sequence[str] = ()) -> Path:
+    """Run a lecture, such as "08", with its full-budget values; return the executed notebook, in `_build/full/`.
 
     Raises:
-        ValueError: for an unknown lecture or a wrong setting.
+        ValueError: for an unknown lecture, a wrong setting, or a notebook without one cell tagged `parameters`.
         RuntimeError: if a cell fails; the notebook up to there is kept.
     """
+    import nbformat
     import papermill
 
-    notebooks = {path.name[:2]: path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
-    if (notebook := notebooks.get(lecture.zfill(2))) is None:
-        raise ValueError(f"there is no notebook of lecture {lecture!r}; choose one of {', '.join(notebooks)}")
-    knobs = read_knobs(notebook)
+    notebook = reuse.find(lecture.zfill(2))
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged parameters; it needs exactly one")
+    knobs = parse_knobs(tagged[0])
     values = full_values(knobs, settings)
     if all(knob.full == knob.quick for knob in knobs):
         print(f"{notebook.name} has no full-budget values: it runs with its defaults.")
     for knob in knobs:
         print(f"{knob.name} = {values[knob.name]!r}  # quick: {knob.quick!r} — {knob.meaning}")
-    output = root / "_build" / "full" / notebook.name
+    output = BUILD / "full" / notebook.name
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(notebook, output, values, cwd=notebook.parent)
@@ -127,7 +111,7 @@ def full(lecture: str, settings: Sequence[str] = (), root: Path = ROOT) -> Path:
     return output
 
 
-def bench(root: Path = ROOT) -> str:
+def bench() -> str:
     """Run every notebook in a fresh process; return a Markdown table, also written to `_build/bench.md`.
 
     The wall time includes the start of the kernel; the memory is the largest resident size that the kernel reached.
@@ -135,46 +119,41 @@ def bench(root: Path = ROOT) -> str:
     Raises:
         RuntimeError: naming the notebook that fails.
     """
-    import nbformat
-
-    output = root / "_build" / "bench"
-    output.mkdir(parents=True, exist_ok=True)
+    (BUILD / "bench").mkdir(parents=True, exist_ok=True)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
     rows = ["| notebook | wall time (s) | peak memory (MB) | code cells |", "|:--|--:|--:|--:|"]
-    for notebook in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+    for notebook in sorted(reuse.NOTEBOOKS.glob("*.ipynb")):
+        output = BUILD / "bench" / notebook.name
         command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(notebook.parent)]
         start = time.perf_counter()
-        process = subprocess.Popen([*command, str(notebook), str(output / notebook.name)])
+        process = subprocess.Popen([*command, str(notebook), str(output)])
         _, status, usage = os.wait4(process.pid, 0)  # usage: the larger of papermill and the kernel that it started
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RuntimeError(f"{notebook.name} fails; the notebook up to there: {output / notebook.name}")
-        cells = sum(cell.cell_type == "code" for cell in nbformat.read(notebook, as_version=4).cells)
-        rows.append(f"| {notebook.stem} | {seconds:.1f} | {usage.ru_maxrss * unit / 1e6:.0f} | {cells} |")
+            raise RuntimeError(f"{notebook.name} fails; the notebook up to there: {output}")
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        count = sum(cell["cell_type"] == "code" for cell in cells)
+        rows.append(f"| {notebook.stem} | {seconds:.1f} | {usage.ru_maxrss * unit / 1e6:.0f} | {count} |")
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     rows += ["", f"Python {platform.python_version()}, torch {version('torch')}, {machine}", ""]
-    (root / "_build" / "bench.md").write_text("\n".join(rows), encoding="utf-8")
+    (BUILD / "bench.md").write_text("\n".join(rows), encoding="utf-8")
     return "\n".join(rows)
 
 
-def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run the command line: ``full LECTURE [name=value …]`` or ``bench``."""
-    parser = argparse.ArgumentParser(prog="python -m course_utils.run", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("full", help="run a lecture with its full-budget values")
-    command.add_argument("lecture", help='its number, such as "08"')
-    command.add_argument("settings", nargs="*", metavar="name=value", help="other values for its knobs")
-    commands.add_parser("bench", help="print the run time and peak memory of every lecture")
-    chosen = parser.parse_args(arguments)
     try:
-        if chosen.command == "full":
-            full(chosen.lecture, chosen.settings, root)
-        else:
-            print(bench(root))
+        match arguments:
+            case ["full", lecture, *settings]:
+                full(lecture, settings)
+            case ["bench"]:
+                print(bench())
+            case _:
+                sys.exit(__doc__)
     except (RuntimeError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

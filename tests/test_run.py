@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_utils import run
+from course_utils import reuse, run
 
 PARAMETERS = """\
 epochs = 3  # full: 7 — passes over the training set
@@ -17,9 +17,11 @@ temperature = 1.0  # — the same in both budgets"""
 
 
 @pytest.fixture
-def course(tmp_path: Path):
+def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that adds a notebook to a small course and returns the course's folder."""
     (tmp_path / "notebooks").mkdir()
+    monkeypatch.setattr(reuse, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(run, "BUILD", tmp_path / "_build")
 
     def add(name: str, parameters: str, code: str) -> Path:
         tagged = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
@@ -74,7 +76,7 @@ def test_a_wrong_setting_is_named(setting: str):
 def test_full_runs_with_the_full_values_in_the_folder_of_the_notebooks(course, capsys):
     code = "import json, os; json.dump([epochs, budget, limit, os.path.basename(os.getcwd())], open('made.json', 'w'))"
     root = course("03_tiny.ipynb", PARAMETERS, code)
-    run.main(["full", "3", "epochs=5"], root)
+    run.main(["full", "3", "epochs=5"])
     assert json.loads((root / "notebooks" / "made.json").read_text()) == [5, "full", None, "notebooks"]
     assert (root / "_build" / "full" / "03_tiny.ipynb").is_file()
     printed = capsys.readouterr().out
@@ -83,14 +85,22 @@ def test_full_runs_with_the_full_values_in_the_folder_of_the_notebooks(course, c
 
 
 def test_full_says_that_a_lecture_has_no_full_values(course, capsys):
-    run.main(["full", "04"], course("04_tiny.ipynb", "seed = 0  # — seed", "assert seed == 0"))
+    course("04_tiny.ipynb", "seed = 0  # — seed", "assert seed == 0")
+    run.main(["full", "04"])
     assert "04_tiny.ipynb has no full-budget values: it runs with its defaults." in capsys.readouterr().out
 
 
 def test_full_names_the_lectures_that_there_are(course):
     course("03_tiny.ipynb", PARAMETERS, "pass")
-    with pytest.raises(SystemExit, match=r"no notebook of lecture '99'; choose one of 03, 04"):
-        run.main(["full", "99"], course("04_tiny.ipynb", PARAMETERS, "pass"))
+    course("04_tiny.ipynb", PARAMETERS, "pass")
+    with pytest.raises(SystemExit, match=r"error: lecture '99' .* choose one of: 03_tiny, 04_tiny"):
+        run.main(["full", "99"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["full"], ["fill", "03"], ["bench", "03"]])
+def test_a_wrong_command_shows_the_right_ones(arguments: list[str]):
+    with pytest.raises(SystemExit, match=r"course_utils\.run full 08"):
+        run.main(arguments)
 
 
 def test_full_wants_one_parameters_cell(course):
@@ -100,23 +110,23 @@ def test_full_wants_one_parameters_cell(course):
     del notebook.cells[0]
     nbformat.write(notebook, path)
     with pytest.raises(SystemExit, match=r"03_tiny\.ipynb has 0 cells tagged parameters"):
-        run.main(["full", "03"], root)
+        run.main(["full", "03"])
 
 
 def test_a_failing_cell_fails_the_run_and_keeps_the_notebook(course):
     root = course("03_tiny.ipynb", PARAMETERS, "1 / 0")
     kept = root / "_build" / "full" / "03_tiny.ipynb"
     with pytest.raises(SystemExit, match=r"ZeroDivisionError(.|\n)*" + re.escape(str(kept))):
-        run.main(["full", "03"], root)
+        run.main(["full", "03"])
     assert "ZeroDivisionError" in kept.read_text()
     with pytest.raises(SystemExit, match=r"03_tiny\.ipynb fails"):
-        run.main(["bench"], root)
+        run.main(["bench"])
 
 
 def test_bench_measures_each_notebook_in_its_own_process(course, capsys):
     course("03_large.ipynb", PARAMETERS, "block = bytearray(b'1') * 600_000_000")
     root = course("04_slow.ipynb", PARAMETERS, "import time; time.sleep(2)")
-    run.main(["bench"], root)
+    run.main(["bench"])
     table = (root / "_build" / "bench.md").read_text()
     assert table in capsys.readouterr().out
     row = re.compile(r"\| (\S+) \| ([\d.]+) \| (\d+) \| (\d+) \|")
