@@ -103,6 +103,7 @@ def copy_sources(course: dict) -> list[Path]:
     put("_generated/map.html", draw_map(course))
     put("_generated/lectures.md", lecture_table(course))
     put("_generated/versions.md", versions_table())
+    put("registry.txt", (ROOT / "data" / "registry.txt").read_text(encoding="utf-8"))
     put("_generated/data.md", (ROOT / "data" / "README.md").read_text(encoding="utf-8").partition("\n")[2])
     notebooks = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import textwrap
+from itertools import pairwise
 from random import Random
 
 CELL_WIDTH, CELL_HEIGHT, RADIUS = 196, 150, 21
@@ -15,7 +16,7 @@ def _path(points: list[tuple[float, float]], pen: Random, shake: float, closed: 
     moved = [(x + pen.uniform(-shake, shake), y + pen.uniform(-shake, shake)) for x, y in points]
     if closed:
         moved = [*moved, *moved[:3]]
-    middles = [((x + u) / 2, (y + v) / 2) for (x, y), (u, v) in zip(moved, moved[1:], strict=False)]
+    middles = [((x + u) / 2, (y + v) / 2) for (x, y), (u, v) in pairwise(moved)]
     if not closed:
         middles[0], middles[-1] = moved[0], moved[-1]
     curve = "".join(
@@ -63,7 +64,7 @@ def _svg(parts: list[dict], columns: int) -> str:
             )
 
     trail = [centers[0]]
-    for (x, y), (u, v) in zip(centers, centers[1:], strict=False):
+    for (x, y), (u, v) in pairwise(centers):
         if y == v:
             trail.append(((x + u) / 2, y + pen.choice([-12, 12])))
         else:  # down to the next row, outside the words

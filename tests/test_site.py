@@ -124,7 +124,7 @@ def test_pages_load_without_errors_or_foreign_requests(pages, address, tab):
         "request",
         lambda request: request.url.startswith((address, "data:", "blob:")) or problems.append((current, request.url)),
     )
-    for current in pages:  # noqa: B007 — read by the handlers
+    for current in pages:  # the handlers read it
         open_page(tab, address + current)
         tab.evaluate("scrollTo(0, document.body.scrollHeight)")
         tab.wait_for_load_state("networkidle")
@@ -292,7 +292,8 @@ def test_slides_fit_the_screen(slides, address, browser):
                         .filter(node => !node.closest("aside, details:not([open]), mjx-assistive-mml"))
                         .map(node => node.getBoundingClientRect());
                     const right = Math.max(...boxes.map(box => box.right)), bottom = Math.max(...boxes.map(box => box.bottom));
-                    return [[Math.round(right), Math.round(bottom)], Number(slide.style.zoom || 1)];
+                    const shrunk = [...slide.querySelectorAll("mjx-container")].map(node => parseFloat(node.style.fontSize || 100) / 100);
+                    return [[Math.round(right), Math.round(bottom)], Math.min(Number(slide.style.zoom || 1), ...shrunk)];
                 }""",
                 index,
             )

@@ -1,4 +1,4 @@
-// Start reveal.js once the formulas are set, and shrink the rare formula or slide that is larger than the screen.
+// Start reveal.js once the formulas are set, and shrink what is larger than the screen: formulas, then figures, then the slide.
 const formulas = new Promise((resolve) => {
   const wait = () => (window.MathJax.startup?.promise ? MathJax.startup.promise.then(resolve) : setTimeout(wait, 20));
   wait();
@@ -13,6 +13,8 @@ function fit() {
     if (room < 1) formula.style.fontSize = `${Math.floor(100 * room)}%`;
   }
   for (const slide of Reveal.getSlides()) {
+    const figure = slide.querySelector("figure img"), excess = slide.scrollHeight - height;
+    if (figure && excess > 0) figure.style.maxHeight = `${Math.max(300, figure.clientHeight - excess)}px`;
     const room = Math.min(height / slide.scrollHeight, width / slide.scrollWidth);
     if (room < 1) slide.style.zoom = room;
   }
