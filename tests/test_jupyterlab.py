@@ -145,10 +145,9 @@ def test_the_slides_open_at_the_title_and_turn(lab: Lab, page: Page):
     expect(title).to_be_visible(timeout=60_000)
     source = nbformat.read(lab.notebook, as_version=4).cells[0].source
     assert source.startswith("# " + title.text_content().rstrip("¶"))
-    title.click()
-    page.keyboard.press("Escape")  # from the cell to the deck
-    page.keyboard.press("Space")
-    expect(title).not_to_be_in_viewport()
+    expect(slides.locator("section.present h1").first).to_be_visible()
+    slides.locator("button.navigate-right").click()
+    expect(slides.locator("section.present h1")).to_have_count(0)
     assert page.locator(".jp-Dialog").count() == 0
 
 

@@ -271,6 +271,8 @@ def rule_measured_numbers(notebook: NotebookNode) -> Iterator[str]:
 def rule_slides(notebook: NotebookNode) -> Iterator[str]:
     if notebook.cells[0].metadata.get("slideshow", {}).get("slide_type") != "slide":
         yield "the first cell is a slide"
+    if notebook.metadata.get("rise", {}).get("theme") != "white":
+        yield 'the metadata of the notebook has "rise": {"theme": "white"}: the default loads fonts from the network'
     for cell in notebook.cells:
         kind = cell.metadata.get("slideshow", {}).get("slide_type")
         if kind not in SLIDE_TYPES:
@@ -414,8 +416,8 @@ def good(monkeypatch: pytest.MonkeyPatch) -> NotebookNode:
             code("tosses = 4", "solution", "hide-cell"),
         ]
     cells += [prose("## Recap\n\nCoins."), prose("## Going further\n\n- {cite:t}`tosser1900` tosses.")]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "rise": {"theme": "white"}})
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -506,6 +508,7 @@ BAD = {
     ("rule_measured_numbers", "no source"): edit(11, " {cite:p}`", " `"),
     ("rule_measured_numbers", "seconds"): edit(3, "A fair coin", "Tossing takes 12 s on two cores. A fair coin"),
     ("rule_measured_numbers", "in a list"): edit(-2, "Coins.", "- 95.3 % are heads."),
+    ("rule_slides", "a theme with remote fonts"): lambda notebook: notebook.metadata.pop("rise"),
     ("rule_slides", "no slide type"): lambda notebook: notebook.cells[3].metadata.pop("slideshow"),
     ("rule_slides", "an unknown slide type"): lambda notebook: notebook.cells[3].metadata.slideshow.update(
         slide_type="x"
