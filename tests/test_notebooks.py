@@ -290,8 +290,12 @@ def rule_code(notebook: NotebookNode) -> Iterator[str]:
             yield f"plain Python only, no magics: {short(cell)}"
             continue
         count = sum(bool(line.strip()) for line in cell.source.splitlines())
-        defines = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
-        if count > CODE_LINES and not defines and not {"hide-input", "solution"} & tags(cell):
+        longer = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef  # what may take more lines
+        if (
+            count > CODE_LINES
+            and not any(isinstance(node, longer) for node in tree.body)
+            and not {"hide-input", "solution"} & tags(cell)
+        ):
             yield f"{count} lines: cut it, or fold what is not the lesson by hide-input: {short(cell)}"
         if "hide-input" in tags(cell) and not cell.metadata.get("jupyter", {}).get("source_hidden"):
             yield f"hide-input and jupyter.source_hidden go together: {short(cell)}"
