@@ -301,3 +301,16 @@ def test_slides_fit_the_screen(slides, address, browser):
                 cut.append((deck, index + 1, size, zoom))
     context.close()
     assert cut == []
+
+
+def test_paper_is_white_even_from_dark_mode(lectures, address, browser):
+    context = browser.new_context(color_scheme="dark")
+    tab = context.new_page()
+    open_page(tab, address + lectures[0])
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    tab.emulate_media(media="print")
+    tab.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    assert not tab.locator(".course-slides").is_visible()
+    tab.emulate_media(media="screen")
+    tab.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    context.close()

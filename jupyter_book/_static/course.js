@@ -21,3 +21,10 @@ document.addEventListener("DOMContentLoaded", () => {
   addEventListener("load", reach);
   addEventListener("resize", reach);
 });
+
+// Paper is white: print the light theme, whatever the screen shows.
+matchMedia("print").addEventListener("change", (print) => {
+  const root = document.documentElement;
+  if (print.matches) [root.dataset.screen, root.dataset.theme] = [root.dataset.theme, "light"];
+  else root.dataset.theme = root.dataset.screen;
+});
