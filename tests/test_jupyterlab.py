@@ -120,10 +120,14 @@ def executed(lab: Lab, page: Page) -> list[NotebookNode]:
 
 
 def test_all_cells_run_without_errors_and_warnings(executed: list[NotebookNode]):
-    outputs = [output for cell in executed for output in cell.outputs]
-    assert [output.evalue for output in outputs if output.output_type == "error"] == []
-    warnings = [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text]
-    assert warnings == []
+    found = []
+    for cell in executed:
+        for output in cell.outputs:
+            if output.output_type == "error":
+                found.append("\n".join([cell.source, "→", output.ename, output.evalue]))
+            elif output.get("name") == "stderr" and "Warning" in output.text:
+                found.append(output.text)
+    assert not found, "\n\n".join(found)
 
 
 @pytest.mark.usefixtures("executed")
@@ -139,6 +143,7 @@ def test_the_figure_follows_the_slider(page: Page):
 
 @pytest.mark.usefixtures("executed")
 def test_the_slides_open_at_the_title_and_turn(lab: Lab, page: Page):
+    page.locator(".jp-NotebookPanel h1").first.click()  # the slides start at the selected cell
     page.locator("[data-command='RISE:preview']").first.click()
     slides = page.frame_locator("iframe[src*='/rise/']")
     title = slides.locator(".reveal h1")
