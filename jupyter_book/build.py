@@ -34,6 +34,7 @@ BOOK = Path(__file__).absolute().parent
 ROOT = BOOK.parent
 OUT = ROOT / "_build"
 SOURCE, HTML, CACHE = OUT / "source", OUT / "html", OUT / "jupyter_cache"
+MOVED = {"../jupyter_book/": "../", "../data/README.md": "../data.md", "../README.md": "../index.md"}  # on the site
 SECONDS = 240  # a notebook that takes longer fails: the quick budget is two minutes
 
 
@@ -113,10 +114,9 @@ def copy_sources(course: dict) -> list[Path]:
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
-            else:  # the site has these pages one folder up
-                cell.source = cell.source.replace("](../jupyter_book/", "](../").replace(
-                    "](../data/README.md", "](../data.md"
-                )
+            else:
+                for there, here in MOVED.items():
+                    cell.source = cell.source.replace(f"]({there}", f"]({here}")
         put(f"notebooks/{path.name}", nbformat.writes(notebook))
         notebooks.append(SOURCE / "notebooks" / path.name)
     for path in SOURCE.rglob("*"):

@@ -39,8 +39,8 @@ def _circle(x: float, y: float) -> list[tuple[float, float]]:
     return [(x + RADIUS * math.cos(turn * math.pi / 4), y + RADIUS * math.sin(turn * math.pi / 4)) for turn in range(8)]
 
 
-def _svg(parts: list[dict], columns: int) -> str:
-    """Return the map as SVG: rows of `columns` lectures, read to and fro as the trail winds."""
+def draw_svg(parts: list[dict], columns: int) -> str:
+    """Return one drawing of the map: rows of `columns` lectures, read to and fro as the trail winds."""
     pen = Random(1948)
     stops = [(number, lecture) for number, part in enumerate(parts, 1) for lecture in part["lectures"]]
     cells = []  # (row, column) of each lecture
@@ -97,7 +97,7 @@ def _svg(parts: list[dict], columns: int) -> str:
 
 def draw_map(course: dict) -> str:
     """Return the map as HTML: drawn once for wide screens and once for phones; the style sheet shows one of them."""
-    drawings = "".join(_svg(course["parts"], columns) for columns in (4, 2))
+    drawings = "".join(draw_svg(course["parts"], columns) for columns in (4, 2))
     return f'<nav class="course-map" aria-label="Map of the course">{drawings}</nav>\n'
 
 

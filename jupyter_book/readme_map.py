@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from course_map import _svg
+from course_map import draw_svg
 
 BOOK = Path(__file__).absolute().parent
 COLORS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#949494"]
@@ -35,7 +35,7 @@ def draw() -> str:
     for number, color in enumerate(COLORS, 1):
         style += f".part-{number} {{ stroke: {color}; }} .part-{number} text {{ stroke: none; }}\n"
         style += f".map-region.part-{number}, .map-written.part-{number} .map-stop {{ fill: {color}; }}\n"
-    drawing = _svg(course["parts"], 4)
+    drawing = draw_svg(course["parts"], 4)
     start = drawing.index(">") + 1
     return (
         drawing[:start]

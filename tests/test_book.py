@@ -9,13 +9,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "jupyter_book"))
 
 import build  # noqa: E402
 import course_map  # noqa: E402
+import make_slides  # noqa: E402
 
 
 @pytest.fixture
@@ -98,3 +99,47 @@ def test_the_table_of_lectures_has_one_line_each(root):
     table = course_map.lecture_table(build.read_course())
     assert len(re.findall(r"^- \d\d · ", table, re.MULTILINE)) == 24
     assert table.count("*(planned)*") == 22
+
+
+def slide_cell(source: str, kind: str = "-", outputs: list | None = None) -> nbformat.NotebookNode:
+    return new_code_cell(source, metadata={"slideshow": {"slide_type": kind}}, outputs=outputs or [])
+
+
+def test_long_code_goes_on_over_several_slides_and_nothing_is_lost():
+    source = "\n\n".join(f"def f{i}(x):\n    y = x + {i}\n    return y" for i in range(20))
+    printed = new_output("stream", text="done\n")
+    notebook = new_notebook(cells=[slide_cell(source, "slide", [printed])])
+    make_slides.paginate(notebook)
+    *code, last = notebook.cells
+    assert len(code) > 1
+    assert [line for cell in code for line in cell.source.splitlines() if line] == [
+        line for line in source.splitlines() if line
+    ]
+    assert last.outputs == [printed]
+    assert not any(cell.outputs for cell in code)
+    kinds = [cell.metadata.slideshow.slide_type for cell in notebook.cells]
+    assert kinds[0] == "slide"
+    assert set(kinds[1:-1]) == {"subslide"}
+    assert all(make_slides._height(cell) <= make_slides.ROOM for cell in notebook.cells)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+
+
+def test_what_fits_stays_on_one_slide():
+    notebook = new_notebook(
+        cells=[new_markdown_cell("## Title", metadata={"slideshow": {"slide_type": "slide"}}), slide_cell("1 + 1")]
+    )
+    make_slides.paginate(notebook)
+    assert [cell.metadata.slideshow.slide_type for cell in notebook.cells] == ["slide", "-"]
+
+
+def test_slides_write_citations_out_and_link_to_the_site(tmp_path):
+    bibliography = tmp_path / "references.bib"
+    bibliography.write_text(
+        "@misc{a1, author={Ada {B}yron}, year={1843}}\n@misc{b2, author={A, B. and C, D. and E, F.}, year={1999}}\n"
+        "@misc{c3, author={Long, Name and others}, year={2020}}\n"
+    )
+    text = "See {cite:t}`a1`, {cite:p}`b2,c3`, [02](02_x.ipynb#Y), [notation](../notation.md)."
+    notebook = make_slides._prepare(new_notebook(cells=[new_markdown_cell(text)]), bibliography)
+    assert notebook.cells[0].source == (
+        "See Byron (1843), (A et al., 1999; Long et al., 2020), [02](../notebooks/02_x.html#Y), [notation](../notation.html)."
+    )
