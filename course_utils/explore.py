@@ -73,8 +73,8 @@ def _static(draw: Callable[..., str], ranges: dict[str, list]) -> Shown:
     )
 
 
-def _live(draw: Callable[..., str], ranges: dict[str, list]) -> object:
-    """Return ipywidgets sliders over a picture that follows them."""
+def _live(draw: Callable[..., str], ranges: dict[str, list]) -> Shown:
+    """Return ipywidgets sliders over a picture that follows them; where widgets cannot be shown, the first frame."""
     import ipywidgets as widgets
 
     sliders = {
@@ -92,7 +92,8 @@ def _live(draw: Callable[..., str], ranges: dict[str, list]) -> object:
     for slider in sliders.values():
         slider.observe(update, names="value")
     update()
-    return widgets.VBox([*sliders.values(), frame])
+    box = widgets.VBox([*sliders.values(), frame])
+    return Shown(frame.value, "with sliders for " + ", ".join(ranges), box._repr_mimebundle_())
 
 
 def explore(plot: Callable[..., Figure], alt: str | Callable[..., str], **ranges: Sequence) -> None:

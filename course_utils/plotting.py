@@ -31,12 +31,12 @@ sns.set_theme(style="whitegrid", palette=PALETTE, rc={**_TITLES, **_FIGURE, "ima
 
 
 class Shown:
-    """A figure as it is displayed: HTML with alt text, and the alt text itself where HTML cannot be shown."""
+    """A figure as it is displayed: HTML with alt text, the alt text alone where HTML cannot be shown, or a widget."""
 
-    def __init__(self, html_text: str, alt: str):
-        self._bundle = {"text/html": html_text, "text/plain": f"[figure] {alt}"}
+    def __init__(self, html_text: str, alt: str, widget: dict[str, object] | None = None):
+        self._bundle = {**(widget or {}), "text/html": html_text, "text/plain": f"[figure] {alt}"}
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
         return self._bundle
 
 

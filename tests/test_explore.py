@@ -48,9 +48,12 @@ def test_static_page_holds_every_combination_in_order(displayed, monkeypatch):
 def test_live_slider_redraws_picture_and_alt_text(displayed, monkeypatch):
     monkeypatch.delenv("COURSE_STATIC", raising=False)
     explore(draw, alt=lambda order: f"Model of order {order}.", order=[1, 2, 3])
-    slider, picture = displayed[0].children
+    bundle = displayed[0]._repr_mimebundle_()
+    identifier = bundle["application/vnd.jupyter.widget-view+json"]["model_id"]
+    slider, picture = ipywidgets.widgets.widget._instances[identifier].children
     assert isinstance(slider, ipywidgets.SelectionSlider)
     first = picture.value
+    assert bundle["text/html"] == first  # what a viewer without widgets shows
     slider.value = 3
     assert picture.value != first
     assert 'alt="Model of order 3."' in picture.value
