@@ -178,3 +178,18 @@ def test_shipped_weights_load_and_give_binary_images():
     card = load_weights(model, taught.NAME)
     assert card["dataset"] == "binarized_mnist"
     assert model.eval().sample(2).shape == (2, 1, 28, 28)
+
+
+def test_the_full_recipe_runs_at_any_size():
+    model, x = taught.VAE((6, 5), 2, n_latent=2, channels=4), torch.randint(2, (40, 1, 6, 5)).float()
+    warm, elbo, weighted = taught.train_binarized(model, x[:30], x[30:], epochs=3, iw_epochs=2)
+    assert [len(history.train) for history in (warm, elbo, weighted)] == [1, 2, 2]
+    assert all(math.isfinite(loss) for history in (warm, elbo, weighted) for loss in history.train)
+
+
+def test_two_level_estimate_is_the_plain_one_when_the_subset_is_all():
+    model, x = taught.VAE((4, 4), 2, n_latent=2, channels=4).eval(), torch.randint(2, (12, 1, 4, 4)).float()
+    result = taught.two_level_nll(model, x, n_subset=12)
+    plain = -taught.log_evidence_bounds(model, x, (5000,)).mean().item()
+    assert result["nll_5000"] == pytest.approx(plain, abs=0.05)
+    assert result["nll_5000"] < result["nll_100"] + 5 * result["step_error"] + 0.05
