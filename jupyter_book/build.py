@@ -9,6 +9,7 @@ code that they use, the shipped data or the pinned versions change. Any failing 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import importlib.util
@@ -148,9 +149,13 @@ async def execute(path: Path, core: asyncio.Semaphore) -> str | None:
         pass
     async with core:
         start = time.perf_counter()
-        place = {"metadata": {"path": str(ROOT / "notebooks")}}
-        client = NotebookClient(  # times in the cells' metadata would hide the notebook from the cache
-            notebook, timeout=None, record_timing=False, resources=place, extra_arguments=["--log-level=ERROR"]
+        client = NotebookClient(
+            notebook,
+            timeout=None,
+            record_timing=False,  # times in the cells' metadata would hide the notebook from the cache
+            coalesce_streams=True,
+            resources={"metadata": {"path": str(ROOT / "notebooks")}},
+            extra_arguments=["--log-level=ERROR"],
         )
         try:
             await asyncio.wait_for(client.async_execute(), SECONDS)
@@ -209,10 +214,13 @@ def copy_assets() -> None:
 
 def main() -> None:
     """Build the website, or the slides alone."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--slides", action="store_true", help="make the slides alone")
+    slides_alone = parser.parse_args().slides
     start = time.perf_counter()
     notebooks = copy_sources(read_course())
     asyncio.run(execute_all(notebooks))
-    if "--slides" not in sys.argv:
+    if not slides_alone:
         run_sphinx()
     copy_assets()
     for path in notebooks:

@@ -234,8 +234,16 @@ def test_phones_need_no_sideways_scroll(pages, address, browser):
     for page in pages:
         open_page(tab, address + page)
         width = tab.evaluate("Math.max(document.documentElement.scrollWidth, visualViewport.width)")
-        if width > 360:
-            wide[page] = width
+        cut = tab.evaluate(
+            """() => [...document.querySelectorAll(".bd-article :is(mjx-container, pre, img, table, svg, input)")].filter(node => {
+                if (!node.checkVisibility() || node.getBoundingClientRect().right <= 361) return false;
+                for (let box = node.parentElement; box.className !== "bd-article"; box = box.parentElement)
+                    if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
+                return true;
+            }).map(node => node.outerHTML.slice(0, 100))"""
+        )
+        if width > 360 or cut:
+            wide[page] = (width, cut)
     context.close()
     assert wide == {}
 

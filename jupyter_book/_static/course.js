@@ -10,15 +10,20 @@ document.addEventListener("DOMContentLoaded", () => {
     table.replaceWith(box);
     box.append(table);
   }
-  // Whatever scrolls sideways can be reached with the keyboard.
+  // Whatever is wider than the page scrolls inside itself, and can be reached with the keyboard.
   const reach = () => {
-    for (const box of document.querySelectorAll(".course-scroll, .bd-article pre, div.math, mjx-container[display]")) {
+    for (const formula of document.querySelectorAll(".bd-article mjx-container:not([display])")) {
+      formula.classList.remove("course-wide");
+      const room = formula.closest("p, li, dd, td, th, h1, h2, h3, h4");
+      if (room && formula.getBoundingClientRect().right > room.getBoundingClientRect().right + 1) formula.classList.add("course-wide");
+    }
+    for (const box of document.querySelectorAll(".course-scroll, .course-wide, .bd-article pre, div.math, mjx-container[display]")) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
   };
   reach();
-  addEventListener("load", reach);
+  addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reach));
   addEventListener("resize", reach);
 });
 

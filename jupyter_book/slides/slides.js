@@ -13,8 +13,10 @@ function fit() {
     if (room < 1) formula.style.fontSize = `${Math.floor(100 * room)}%`;
   }
   for (const slide of Reveal.getSlides()) {
-    const figure = slide.querySelector("figure img"), excess = slide.scrollHeight - height;
-    if (figure && excess > 0) figure.style.maxHeight = `${Math.max(300, figure.clientHeight - excess)}px`;
+    const figures = slide.querySelectorAll("figure img"), excess = slide.scrollHeight - height;
+    for (const figure of excess > 0 ? figures : []) {
+      figure.style.maxHeight = `${Math.max(260, figure.clientHeight - excess / figures.length)}px`;
+    }
     const room = Math.min(height / slide.scrollHeight, width / slide.scrollWidth);
     if (room < 1) slide.style.zoom = room;
   }
