@@ -171,6 +171,7 @@ def _download(url: str, output: str, progress: str) -> None:
         pooch.HTTPDownloader(bar, chunk_size=1 << 16, timeout=TIMEOUT)(url, archive if member else output, None)
     if member:
         Path(output).write_bytes(zipfile.ZipFile(archive).read(member))
+    Path(output).chmod(0o644)  # pooch's temporary file is its owner's alone; a class may share the cache
 
 
 def _digits() -> Images:

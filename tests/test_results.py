@@ -35,6 +35,7 @@ def test_weights_and_card_come_back(places):
     assert card["epochs"] == 3
     assert card["parameters"] == sum(p.numel() for p in saved.parameters())
     assert {p.suffix for p in (places / "weights").iterdir()} == {".safetensors", ".json"}
+    assert all(p.stat().st_mode & 0o777 == 0o644 for p in (places / "weights").iterdir())
 
 
 def test_a_card_that_json_cannot_hold_writes_nothing(places):
