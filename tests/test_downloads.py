@@ -128,6 +128,7 @@ def test_second_load_asks_nobody(upstream, cache):
     assert datasets.load("names") == first
     assert upstream.asked == ["names.txt"]
     assert stored(cache) == {"names/names.txt": GOOD}
+    assert (cache / "names" / "names.txt").stat().st_mode & 0o777 == 0o644  # others may share the cache
 
 
 def test_file_put_there_by_hand_is_used(upstream, cache):
