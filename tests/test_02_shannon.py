@@ -50,6 +50,25 @@ def test_a_lower_order_from_the_same_counts(text, order, smoothing):
     np.testing.assert_array_equal(L.NGramModel(5, " abc").fit(text).smooth(smoothing, order).log_prob(text), direct)
 
 
+def test_smoothings_by_hand():
+    counts, context = np.array([1, 1, 1, 2, 2, 3, 1, 4]), np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    Y = 4 / (4 + 2 * 2)  # four n-grams were seen once, two twice
+    D = np.array([1 - 2 * Y * 2 / 4, 2 - 3 * Y * 1 / 2, 3 - 4 * Y * 1 / 1])  # one three times, one four
+    assert D[0] == Y
+    expected = {
+        "Witten–Bell": (counts / np.array([16] * 6 + [7] * 2), [6 / 16, 2 / 7]),
+        "Kneser–Ney": ((counts - Y) / np.array([10] * 6 + [5] * 2), [6 * Y / 10, 2 * Y / 5]),
+        "modified Kneser–Ney": (
+            (counts - D[np.array([0, 0, 0, 1, 1, 2, 0, 2])]) / np.array([10] * 6 + [5] * 2),
+            [(3 * D[0] + 2 * D[1] + D[2]) / 10, (D[0] + D[2]) / 5],
+        ),
+    }
+    for name, (direct, gamma) in expected.items():
+        ours = L.SMOOTHINGS[name][0](counts, context, 9)
+        np.testing.assert_allclose(ours[0], direct, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(ours[1], gamma, rtol=1e-12, err_msg=name)
+
+
 def naive_modified_kneser_ney(text, order, alphabet):
     """Return p(symbol, context) by dictionaries and recursion, straight from the formulas."""
     padded = alphabet[0] * (order - 1) + text
@@ -129,6 +148,22 @@ def test_em_climbs_to_the_best_weights():
     assert history[-1] >= best - 1e-6
 
 
+def test_one_step_of_em_is_the_mean_of_the_shares():
+    P = np.random.default_rng(1).dirichlet(np.ones(3), 20).T
+    shares = [[p / sum(column) for p in column] for column in P.T]  # the first weights are equal
+    np.testing.assert_allclose(L.em_weights(P, steps=1)[0], np.mean(shares, axis=0), rtol=1e-12)
+
+
+def test_mixture_learns_its_weights_on_text_that_is_not_counted():
+    alphabet, text = "".join(sorted(set(EXAMPLE))), EXAMPLE * 5
+    mixture = L.Mixture([L.NGramModel(2, alphabet), L.NGramModel(6, alphabet, "add-α")]).fit(text)
+    cut = len(text) * 9 // 10
+    P = np.exp([model.fit(text[:cut]).log_prob(text[cut:], text[:cut]) for model in mixture.models])
+    places = L.letters_so_far(text)[cut:]
+    for place in set(places.tolist()):
+        np.testing.assert_allclose(mixture.weights[place], L.em_weights(P[:, places == place])[0], rtol=1e-9)
+
+
 def test_mixture_predicts_what_it_scores():
     alphabet = "".join(sorted(set(EXAMPLE)))
     mixture = L.Mixture([L.NGramModel(2, alphabet), L.WordModel(alphabet)]).fit(EXAMPLE * 5)
@@ -173,6 +208,35 @@ def test_guessing_game_counts_guesses_and_its_widget_plays():
 def test_approximation_says_nothing_new_in_its_window(text, order, seed):
     drawn = "".join(L.approximation(text, order, 30, np.random.default_rng(seed)))
     assert {drawn[i : i + order] for i in range(31 - order)} <= {(text + text)[i : i + order] for i in range(len(text))}
+
+
+def test_temperature_sharpens_the_odds():
+    class Coin:
+        alphabet = "ab"
+
+        def predict(self, histories):
+            return np.tile([0.2, 0.8], (len(histories), 1))
+
+    drawn = "".join(L.generate(Coin(), 1, np.random.default_rng(0), 0.5, prompts=["a"] * 20_000))
+    p = 0.2**2 / (0.2**2 + 0.8**2)
+    assert drawn.count("a") / len(drawn) == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / len(drawn)))
+
+
+def test_word_probability_is_its_share_after_a_space():
+    alphabet, text = "".join(sorted(set(EXAMPLE))), " " + EXAMPLE
+    models = [L.NGramModel(order, alphabet, "maximum likelihood").fit(EXAMPLE) for order in range(1, 7)]
+    for word in ("cat", "the", "that"):
+        times = sum(text.startswith(f" {word} ", i) for i in range(len(text)))
+        assert L.word_log_prob(models, word, 1.0) == pytest.approx(math.log(times / text[:-1].count(" ")))
+
+
+def test_detector_is_blind_where_there_is_nothing_to_see():
+    rng = np.random.default_rng(0)
+    noise, other = (["".join(rng.choice(list("abcd"), 40)) for _ in range(100)] for _ in range(2))
+    accuracy, low, high = L.detectability(noise, other)
+    assert low < 0.5 < high
+    assert low < accuracy < high
+    assert L.detectability(noise, [text.upper() for text in other])[0] == 1
 
 
 def test_copied_marks_whole_runs():
