@@ -187,9 +187,55 @@ def test_the_full_recipe_runs_at_any_size():
     assert all(math.isfinite(loss) for history in (warm, elbo, weighted) for loss in history.train)
 
 
+def test_two_level_estimate_adds_the_step_from_100_to_5000(monkeypatch):
+    """The bound rises by 3, with L_100 = -10 - image: only a right sign and a mean over all images give 10 + 5.5 - 3."""
+
+    def bounds(model, x, ks):
+        first = -10 - x.flatten()
+        return torch.stack([first + 3 * (k == 5000) for k in ks])
+
+    monkeypatch.setitem(taught.two_level_nll.__globals__, "log_evidence_bounds", bounds)
+    result = taught.two_level_nll(nn.Identity(), torch.arange(12.0).view(12, 1), n_subset=4)
+    assert result["nll_100"] == pytest.approx(15.5)
+    assert result["nll_5000"] == pytest.approx(12.5)
+    assert result["images_error"] == pytest.approx(math.sqrt(13 / 12))
+    assert result["step_error"] == pytest.approx(0)
+
+
 def test_two_level_estimate_is_the_plain_one_when_the_subset_is_all():
     model, x = taught.VAE((4, 4), 2, n_latent=2, channels=4).eval(), torch.randint(2, (12, 1, 4, 4)).float()
     result = taught.two_level_nll(model, x, n_subset=12)
     plain = -taught.log_evidence_bounds(model, x, (5000,)).mean().item()
     assert result["nll_5000"] == pytest.approx(plain, abs=0.05)
-    assert result["nll_5000"] < result["nll_100"] + 5 * result["step_error"] + 0.05
+
+
+class Encoder(nn.Module):
+    """An encoder whose means are the images' own two numbers, and whose variances are all one."""
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, torch.zeros_like(x)
+
+
+def test_a_latent_is_active_if_its_mean_moves():
+    x = torch.stack([torch.full((100,), 2.0), torch.linspace(-1, 1, 100)], dim=1)  # large and still; small and moving
+    kl, active = taught.diagnose(Encoder(), x)
+    assert active.tolist() == [False, True]
+    torch.testing.assert_close(kl, (x**2).mean(0) / 2)
+
+
+def test_holes_are_where_no_training_code_is(monkeypatch):
+    grid = torch.cartesian_prod(torch.arange(10.0), torch.arange(10.0))
+    for name, codes in (("x_train", grid), ("x_valid", grid + 0.1)):
+        monkeypatch.setitem(taught.hole_share.__globals__, name, codes)
+    draws = torch.cat([grid + 0.05, grid + 0.5])  # nearer and farther than the validation codes
+    assert taught.hole_share(Encoder(), draws, noisy=False) == 0.5
+
+
+def test_the_reported_bound_has_the_standard_error_of_its_mean():
+    class Known(nn.Module):
+        def elbo(self, x: torch.Tensor) -> torch.Tensor:
+            return -x.flatten()
+
+    mean, error = taught.test_bound(Known(), torch.arange(101.0), draws=2)
+    assert (mean, error) == (pytest.approx(50), pytest.approx(math.sqrt(858.5 / 101)))
+    assert taught.bits_per_dimension(16 * math.log(2), torch.Size([5, 1, 4, 4])) == pytest.approx(1)
