@@ -188,18 +188,25 @@ def test_the_full_recipe_runs_at_any_size():
 
 
 def test_two_level_estimate_adds_the_step_from_100_to_5000(monkeypatch):
-    """The bound rises by 3, with L_100 = -10 - image: only a right sign and a mean over all images give 10 + 5.5 - 3."""
+    """The bound rises by 3, with L_100 = -10 - image: only a right sign and a mean over all images give the sum below."""
 
     def bounds(model, x, ks):
         first = -10 - x.flatten()
         return torch.stack([first + 3 * (k == 5000) for k in ks])
 
     monkeypatch.setitem(taught.two_level_nll.__globals__, "log_evidence_bounds", bounds)
-    result = taught.two_level_nll(nn.Identity(), torch.arange(12.0).view(12, 1), n_subset=4)
-    assert result["nll_100"] == pytest.approx(15.5)
-    assert result["nll_5000"] == pytest.approx(12.5)
-    assert result["images_error"] == pytest.approx(math.sqrt(13 / 12))
+    images = 2 ** torch.arange(12.0)  # no four of them have the mean of all
+    result = taught.two_level_nll(nn.Identity(), images.view(12, 1), n_subset=4)
+    assert result["nll_100"] == pytest.approx(10 + 4095 / 12)
+    assert result["nll_5000"] == pytest.approx(10 + 4095 / 12 - 3)
+    assert result["images_error"] == pytest.approx(images.std().item() / math.sqrt(12))
     assert result["step_error"] == pytest.approx(0)
+
+
+def test_the_autoencoder_is_trained_without_noise_and_without_a_price():
+    model, x = taught.VAE((4, 4), 2, n_latent=2, channels=4).eval(), torch.randint(2, (12, 1, 4, 4)).float()
+    mean = -model.log_likelihood(x, model.encode(x)[0]).mean()
+    assert taught.reconstruction_loss(model, x) == taught.reconstruction_loss(model, x) == mean
 
 
 def test_two_level_estimate_is_the_plain_one_when_the_subset_is_all():
