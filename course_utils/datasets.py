@@ -1,6 +1,7 @@
 """The course's data sets: `load(name)` returns any of them. `data/README.md` describes each: origin, license, quirks.
 
-Built in or generated, with no network: digits, photo_patches, python_docs, glyphs, toy_english and five 2-D densities.
+Built in or generated, with no network: digits, photo_patches, breast_cancer, python_docs, doc_topics, glyphs,
+toy_english and five 2-D densities.
 The others are downloaded once into a cache folder and checked against the SHA-256 in `data/registry.txt`.
 """
 
@@ -45,6 +46,11 @@ ADDRESSES = {
     "fsdd": [f"{GITHUB}/Jakobovski/free-spoken-digit-dataset/v1.0.10/recordings/"],
 }
 SPLITS = ("train", "valid", "test")
+CELL_UNITS = {"radius": "length", "perimeter": "length", "area": "length²", "texture": "gray levels"}  # others: pure
+DOC_TOPICS = {  # class: topics of Python's help
+    "statements": ("assignment", "compound", "import", "raise", "del", "yield", "return", "global", "nonlocal"),
+    "strings": ("strings", "string-methods", "formatstrings"),
+}
 FSDD_RATE = 8000  # samples per second of the recordings
 ROUNDS, TIMEOUT = 2, 30  # how often all addresses are tried; seconds without an answer after which one counts as failed
 
@@ -89,6 +95,24 @@ class Ratings(NamedTuple):
     titles: list[str]
 
 
+class Table(NamedTuple):
+    """Rows of measurements and the class of each, in a form that starts like `Split`: `x, y, *names = …`."""
+
+    x: np.ndarray  # float64 [n, features], in `units`
+    y: np.ndarray  # int64 [n], from 0
+    features: list[str]
+    units: list[str]  # of each feature
+    classes: list[str]
+
+
+class Texts(NamedTuple):
+    """Short texts, and the class of each."""
+
+    texts: list[str]
+    y: np.ndarray  # int64 [n], from 0
+    classes: list[str]
+
+
 Dataset = Splits | Images | Ratings | synthetic.Density | synthetic.Grammar
 
 
@@ -100,7 +124,7 @@ def load(name: str) -> Dataset:
 
     Returns:
         Split name -> `Split` for images (an `Images`); str for text; two lists of str, English and Turkish, for
-        tatoeba_eng_tur; a list of waveforms, float32 [samples] in [-1, 1], and labels, int64 [n], for fsdd.
+        tatoeba_eng_tur; a `Table` for breast_cancer; `Texts` for doc_topics; a list of waveforms, float32 [samples] in [-1, 1], and labels, int64 [n], for fsdd.
         `Ratings` for movielens, `synthetic.Grammar` for toy_english, `synthetic.Density` for a 2-D density.
 
     Raises:
@@ -209,6 +233,40 @@ def _python_docs() -> Splits:
     return _text(list(dict.fromkeys(p.rstrip() for n in names for p in topics[n].split("\n\n") if p.strip())), "\n\n")
 
 
+def _breast_cancer() -> Splits:
+    """569 tumors, 60 / 20 / 20 % in a fixed random order; class 1 is malignant (scikit-learn's file has it as 0)."""
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer()
+    features = data.feature_names.tolist()
+    units = [next((unit for word, unit in CELL_UNITS.items() if word in name), "1") for name in features]
+    cuts = np.split(np.random.default_rng(0).permutation(len(data.target)), [341, 455])
+    return Splits(
+        (split, Table(data.data[i], 1 - data.target[i].astype(np.int64), features, units, ["benign", "malignant"]))
+        for split, i in zip(SPLITS, cuts, strict=True)
+    )
+
+
+def _doc_topics() -> Splits:
+    """Paragraphs of at least eight words from Python's help on statements or on strings, each once."""
+    from pydoc_data.topics import topics
+
+    owner: dict[str, set[int]] = {}
+    for label, names in enumerate(DOC_TOPICS.values()):
+        for paragraph in (p for name in names for p in topics[name].split("\n\n")):
+            words = " ".join(paragraph.split())
+            if words.count(" ") >= 7:
+                owner.setdefault(words, set()).add(label)
+    texts = sorted(words for words, labels in owner.items() if len(labels) == 1)
+    random.Random(0).shuffle(texts)
+    a, b = len(texts) * 6 // 10, len(texts) * 8 // 10
+    parts = zip(SPLITS, (texts[:a], texts[a:b], texts[b:]), strict=True)
+    return Splits(
+        (s, Texts(part, np.array([label for t in part for label in owner[t]], dtype=np.int64), [*DOC_TOPICS]))
+        for s, part in parts
+    )
+
+
 def _names() -> Splits:
     names = fetch("names")["names.txt"].read_text(encoding="utf-8").split()
     random.Random(0).shuffle(names)
@@ -304,7 +362,9 @@ def _fsdd() -> Splits:
 _LOADERS: dict[str, Callable[[], Dataset]] = {
     "digits": _digits,
     "photo_patches": _photo_patches,
+    "breast_cancer": _breast_cancer,
     "python_docs": _python_docs,
+    "doc_topics": _doc_topics,
     "glyphs": lambda: _by_class(synthetic.glyphs()),
     "toy_english": synthetic.toy_english,
     **{name: partial(synthetic.density, name) for name in synthetic.DENSITIES},

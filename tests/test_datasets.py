@@ -105,6 +105,39 @@ def test_glyphs_are_reproducible_binary_and_recognizable():
     assert 0.5 < accuracy < 0.9, accuracy  # wrong labels: 1/36; copies of the training set: 1
 
 
+def test_breast_cancer_is_that_of_scikit_learn_with_malignant_as_one():
+    from sklearn.datasets import load_breast_cancer
+
+    data, ours = load_breast_cancer(), datasets.load("breast_cancer")
+    assert [len(part.y) for part in ours.values()] == [341, 114, 114]
+    known = {(*row, 1 - label) for row, label in zip(data.data.tolist(), data.target.tolist(), strict=True)}
+    found = {
+        (*row, label) for part in ours.values() for row, label in zip(part.x.tolist(), part.y.tolist(), strict=True)
+    }
+    assert found == known
+    assert len(found) == 569  # no row in two splits
+    part = ours["train"]
+    assert part.features == data.feature_names.tolist()
+    assert dict(zip(part.features, part.units, strict=True))["worst area"] == "length²"
+    assert part.x[part.y == part.classes.index("malignant"), 0].mean() > part.x[part.y == 0, 0].mean() + 3
+    np.testing.assert_array_equal(part.x, datasets.load("breast_cancer")["train"].x)
+
+
+def test_doc_topics_are_reproducible_learnable_and_share_no_paragraph():
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    topics, again = datasets.load("doc_topics"), datasets.load("doc_topics")
+    assert all(topics[split].texts == again[split].texts for split in topics)
+    texts = [text for part in topics.values() for text in part.texts]
+    assert len(set(texts)) == len(texts)
+    counts = CountVectorizer().fit(topics["train"].texts)
+    model = LogisticRegression().fit(counts.transform(topics["train"].texts), topics["train"].y)
+    x, y = counts.transform(topics["test"].texts), topics["test"].y
+    assert model.score(x, y) > max(y.mean(), 1 - y.mean()) + 4 * 0.5 / math.sqrt(len(y))  # beats the commoner class
+    assert model.score(x, 1 - y) < 0.5
+
+
 # ---------------------------------------------------------------- 2-D densities
 
 
