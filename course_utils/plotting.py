@@ -69,10 +69,17 @@ def show(fig: Figure, alt: str) -> None:
 
 
 def _tile(images: torch.Tensor | np.ndarray, ncols: int) -> np.ndarray:
-    """Lay images [n, 1, h, w] out in rows of `ncols`, one pixel apart, as one array; rows are filled in order."""
+    """Lay images [n, channels, h, w] out in rows of `ncols`, one pixel apart; rows are filled in order.
+
+    Returns [height, width] for one channel, NaN between images, and [height, width, 4] for three, transparent between.
+    """
     images = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images, dtype=float)
-    if images.ndim != 4 or images.shape[1] != 1 or len(images) == 0:
-        raise ValueError(f"images have shape {images.shape}; expected [n, 1, height, width] with n ≥ 1")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
+        raise ValueError(f"images have shape {images.shape}; expected [n, 1 or 3, height, width] with n ≥ 1")
+    if images.shape[1] == 3:
+        planes = [_tile(images[:, k : k + 1], ncols) for k in range(3)]
+        opaque = np.isfinite(planes[0])
+        return np.dstack([*(np.where(opaque, plane, 0) for plane in planes), opaque])
     n, _, height, width = images.shape
     ncols = min(ncols, n)
     cells = np.full((-(-n // ncols) * ncols, height + 1, width + 1), np.nan)
@@ -89,7 +96,7 @@ def _draw_tiles(ax: plt.Axes, tiles: np.ndarray, title: str | None) -> None:
 
 
 def image_grid(images: torch.Tensor | np.ndarray, ncols: int = 10, title: str | None = None) -> Figure:
-    """Draw images [n, 1, height, width], values in [0, 1] (0 is black), in rows of `ncols`, in their order.
+    """Draw images [n, 1 or 3, height, width], gray or RGB in [0, 1] (0 is black), in rows of `ncols`, in their order.
 
     Raises:
         ValueError: if the shape is another one.
@@ -105,7 +112,7 @@ def beside(
     left: torch.Tensor | np.ndarray, right: torch.Tensor | np.ndarray, titles: tuple[str, str] = ("data", "samples"),
     ncols: int = 8,
 ) -> Figure:  # fmt: skip
-    """Draw two sets of images [n, 1, height, width] side by side, so that samples are never seen without data.
+    """Draw two sets of images [n, 1 or 3, height, width] side by side, so that samples are never seen without data.
 
     Raises:
         ValueError: if a shape is another one.

@@ -63,10 +63,26 @@ def test_tiles_keep_the_order_of_the_images(n, ncols, height, width):
     assert np.isfinite(tiled).sum() == n * height * width  # every pixel once, nothing else
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 3, 8, 8), (0, 1, 8, 8)])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (3, 2, 8, 8), (3, 4, 8, 8), (0, 1, 8, 8), (0, 3, 8, 8)])
 def test_image_grid_names_the_shape_it_wants(shape):
-    with pytest.raises(ValueError, match=r"expected \[n, 1, height, width\]"):
+    with pytest.raises(ValueError, match=r"expected \[n, 1 or 3, height, width\]"):
         plotting.image_grid(torch.zeros(shape))
+
+
+def test_color_images_keep_their_colors_and_order():
+    red, green, blue = torch.eye(3)
+    images = torch.stack([red, green, blue])[:, :, None, None].expand(3, 3, 2, 2)
+    tiled = plotting._tile(images, ncols=2)
+    assert tiled.shape == (5, 5, 4)
+    assert [tiled[0, 0].tolist(), tiled[0, 3].tolist(), tiled[3, 0].tolist()] == [
+        [1, 0, 0, 1],
+        [0, 1, 0, 1],
+        [0, 0, 1, 1],
+    ]
+    assert tiled[..., 3].sum() == 12  # opaque at every pixel of the images, transparent between and where none is
+    for fig in (plotting.image_grid(images), plotting.beside(images, images)):
+        assert fig.axes[0].images[0].get_array().shape[2] == 4
+        plt.close(fig)
 
 
 def test_beside_draws_both_sets():
