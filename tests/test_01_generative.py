@@ -224,9 +224,9 @@ def test_light_and_shadow_follow_lambert():
     """The ground, a top and a front have brightness ambient + (1 - ambient) max(0, n·l); shadows have the ambient."""
     light = np.array(taught.LIGHT) / np.linalg.norm(taught.LIGHT)
     scene = Scene((Solid("cube", "yellow", 1.0, 0.0, 0.0),))
-    image = taught.render([scene], 200)[0].movedim(0, 2).reshape(-1, 3).numpy()
-    t, which = taught.trace([scene], 200)
-    point = (torch.tensor(taught.EYE)[:, None] + t[0] * taught.camera_rays(200)).T.numpy()
+    image = taught.render([scene], 120)[0].movedim(0, 2).reshape(-1, 3).numpy()
+    t, which = taught.trace([scene], 120)
+    point = (torch.tensor(taught.EYE)[:, None] + t[0] * taught.camera_rays(120)).T.numpy()
     cube, bright = which[0].numpy() == 0, lambda n: taught.AMBIENT + (1 - taught.AMBIENT) * max(0, n @ light)
     yellow = np.array(taught.COLORS["yellow"])
     top, front = cube & (point[:, 2] > 0.999), cube & (point[:, 1] < -0.499) & (point[:, 2] < 0.99)
@@ -234,14 +234,13 @@ def test_light_and_shadow_follow_lambert():
     np.testing.assert_allclose(
         image[front], np.tile(yellow * bright(np.array([0, -1, 0])), (front.sum(), 1)), atol=1e-5
     )
-    reach = point - point[:, 2:] / light[2] * light  # no change on the ground
     # A point of the ground is in the shadow if, on its way to the light, it passes through the cube.
-    steps = reach[~cube][:, None] + np.linspace(1e-3, 1.5, 400)[:, None] * light
+    steps = point[~cube][:, None] + np.linspace(1e-3, 1.5, 400)[:, None] * light
     inside = ((np.abs(steps[..., :2]) < 0.5).all(-1) & (steps[..., 2] < 1)).any(1)
     ground = image[~cube]
     dark = np.isclose(ground, taught.GRAY * taught.AMBIENT, atol=1e-5).all(1)
-    assert inside.sum() > 500
-    assert np.mean(dark != inside) < 0.002  # the steps may miss a corner
+    assert inside.sum() > 200
+    assert np.mean(dark != inside) < 0.004  # the steps may miss a corner
     np.testing.assert_allclose(ground[~dark], taught.GRAY * bright(np.array([0, 0, 1])), atol=1e-5)
 
 
@@ -380,7 +379,8 @@ def test_every_lecture_is_on_the_map_and_only_written_ones_are_links():
     placed = [number for family in families for numbers in family.values() for number in numbers]
     assert {slug[:2] for slug in slugs} == set(placed)
     lectures = taught.read_lectures()
-    text = "".join(taught.family_links(family, lectures) for family in families)
-    for slug in slugs:
-        assert (f"]({slug}.ipynb)" in text) == (ROOT / "notebooks" / f"{slug}.ipynb").exists()
+    for page in (".ipynb", ".html"):
+        text = "".join(taught.family_links(family, lectures, page) for family in families)
+        for slug in slugs:
+            assert (f"]({slug}{page})" in text) == (ROOT / "notebooks" / f"{slug}.ipynb").exists()
     assert list(lectures) == [slug[:2] for slug in slugs]
