@@ -139,6 +139,13 @@ def test_captum_agrees_on_a_random_function_and_disagrees_with_a_wrong_kernel():
     assert np.abs(wrong.weights - theirs).max() > 0.01
 
 
+def test_increasing_functions_of_a_sum_keep_the_order_of_the_coefficients():
+    beta = np.array([1.5, -0.3, 0.0, 0.0, 0.7, -2.0])
+    for width in (0.2, 1.0, math.inf):
+        weights = taught.lime(lambda s: np.tanh(0.4 + s @ beta), 6, None, width).weights
+        assert (np.diff(weights[beta.argsort()]) > -1e-12).all()
+
+
 # ---------------------------------------------------------------- trees, gradients, permutation
 
 
@@ -201,6 +208,14 @@ def test_single_feature_flips_of_a_plane():
     w = np.array([2.0, -1.0, 0.1])
     flips = taught.single_feature_flips(lambda x: x @ w - 1, np.zeros(3))
     assert flips == {0: pytest.approx(0.5), 1: pytest.approx(-1.0)}  # the third would need 10, beyond the reach
+
+
+def test_single_feature_flips_are_the_first_crossings_on_either_side():
+    def score(x: np.ndarray) -> np.ndarray:
+        return (x[:, 0] - 1.02) * (x[:, 0] - 3) * (x[:, 0] + 0.7) + x[:, 1] ** 2
+
+    flips = taught.single_feature_flips(score, np.zeros(2))
+    assert flips == {0: pytest.approx(-0.7)}  # then 1.02, then 3; the second feature never flips a positive score
 
 
 # ---------------------------------------------------------------- the snow
