@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.signal import lfilter
 
 from course_utils.quiet import arviz
 from course_utils.reuse import lecture
@@ -92,9 +93,11 @@ def test_inversion(rng):
 def test_rejection_keeps_one_in_m_and_refuses_a_low_envelope(rng):
     target, proposal = stats.norm(0, 1), stats.cauchy()
     M = math.sqrt(2 * math.pi / math.e)  # the largest ratio, at x = ±1
-    x, kept = taught.rejection(target.pdf, proposal, M, 20_000, rng)
+    x, height, kept = taught.rejection(target.pdf, proposal, M, 20_000, rng)
     assert stats.kstest(x[kept], "norm").pvalue > ALPHA
     assert stats.binomtest(int(kept.sum()), 20_000, 1 / M).pvalue > ALPHA
+    assert np.array_equal(kept, height < target.pdf(x))
+    assert stats.kstest(height / (M * proposal.pdf(x)), "uniform").pvalue > ALPHA
     with pytest.raises(ValueError, match="too small"):
         taught.rejection(target.pdf, proposal, 0.9 * M, 20_000, rng)
 
@@ -138,8 +141,11 @@ def test_random_walk_samples_a_student(rng):
     assert stats.kstest(chain[-1, :, 0], law.cdf).pvalue > ALPHA
     moved = (np.diff(chain[..., 0], axis=0) != 0).mean()
     assert rate == pytest.approx(moved, abs=1e-9)
-    with pytest.raises(ValueError, match="step=0"):
-        taught.metropolis_hastings(law.logpdf, np.zeros((1, 1)), 0, 1, rng)
+    for step, x in ((0, np.zeros((1, 1))), (-1, np.zeros((1, 1))), (1, np.zeros(3))):
+        with pytest.raises(ValueError, match="need step > 0"):
+            taught.metropolis_hastings(law.logpdf, x, step, 1, rng)
+    with pytest.raises(ValueError, match="eta=0"):
+        taught.langevin(lambda x: -x, np.zeros((1, 1)), 0, 1, rng)
 
 
 @pytest.mark.parametrize("eta", [0.1, 1.0])
@@ -204,6 +210,19 @@ def test_exact_laws_are_powers_of_the_kernel():
     np.testing.assert_allclose(taught.exact_laws(model, 7)[7], expected, atol=1e-14)
     lam = np.sort(np.abs(np.linalg.eigvals(K)))[-2]
     assert taught.second_eigenvalue(model) == pytest.approx(lam, rel=1e-6)
+    mu = np.random.default_rng(0).dirichlet(np.ones(32))
+    np.testing.assert_allclose(taught.exact_sweep(model)(mu), mu @ K, atol=1e-15)
+
+
+def test_the_gap_of_equal_couplings_closes_exponentially():
+    """Exercise 5: two mirrored modes; the logarithm of the gap falls at least linearly with the coupling."""
+    couplings = np.array([0.5, 1.0, 1.5, 2.0])
+    gaps = []
+    for w in couplings:
+        W = w * (1 - np.eye(8))
+        gaps.append(1 - taught.second_eigenvalue(taught.Boltzmann(W, -W.sum(1) / 2)))
+    slopes = np.diff(np.log(gaps)) / np.diff(couplings)
+    assert (slopes < -4).all()
 
 
 def test_gibbs_works_with_any_conditional_and_leaves_the_start_alone(rng):
@@ -225,6 +244,14 @@ def test_gibbs_works_with_any_conditional_and_leaves_the_start_alone(rng):
     assert not states[0].any()
     assert calls == [0, 1, 2] * 40  # the cost: p times L
     assert taught.chi2_p_value(np.bincount(taught.state_index(states[-1]), minlength=8), table) > ALPHA
+
+
+def test_gibbs_runs_whole_blocks_of_sweeps(rng):
+    """Seven sweeps, one in three kept: states 0, 3 and 6 of the chain that keeps them all."""
+    model = taught.random_boltzmann(4, 1.0, seed=0)
+    rare = taught.gibbs_sampler(model.conditional, 4, 7, np.random.default_rng(7), 5, every=3)
+    every = taught.gibbs_sampler(model.conditional, 4, 7, np.random.default_rng(7), 5)
+    assert np.array_equal(rare, every[::3])
 
 
 def test_gibbs_is_the_same_for_the_same_seed_and_refuses_bad_input(rng):
@@ -251,21 +278,44 @@ def test_floor_is_the_mean_total_variation_of_samples(rng, n: int):
 # --- diagnostics ---
 
 
-@pytest.mark.parametrize("shape", [(2, 10), (4, 1000), (3, 501)])
-def test_r_hat_is_that_of_arviz(rng, shape: tuple[int, int]):
-    x = rng.standard_normal(shape) + np.arange(shape[0])[:, None]
+def chains_of(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Return chains [m, n] that are autoregressive, alternating, drifting, short, or in disagreement."""
+    if kind.startswith("ar"):
+        phi = float(kind[2:])
+        noise = rng.standard_normal((4, 20_000)) * math.sqrt(1 - phi**2)
+        return lfilter([1], [1, -phi], noise, axis=1)[:, 1000:]
+    noise = rng.standard_normal((3, 501))
+    return {
+        "disagree": noise + 3 * np.arange(3)[:, None],
+        "drift": noise + np.linspace(0, 5, 501),
+        "short": noise[:2, :10],
+        "even": noise[:, :500].cumsum(1),
+        "alternate": noise + 5 * (-1) ** np.arange(501),
+    }[kind]
+
+
+KINDS = ["ar-0.3", "ar0.0", "ar0.5", "ar0.95", "disagree", "drift", "short", "even", "alternate"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_r_hat_and_ess_are_those_of_arviz(rng, kind: str):
+    """Both are the same computation, so the tolerance is rounding, for even, odd, short and bad chains."""
+    x = chains_of(kind, rng)
     assert taught.r_hat(x) == pytest.approx(float(arviz.rhat(x, method="split")), rel=1e-10)
+    assert taught.chain_ess(x) == pytest.approx(float(arviz.ess(x, method="mean")), rel=1e-8)
 
 
 @pytest.mark.parametrize("phi", [-0.3, 0.0, 0.5, 0.95])
-def test_ess_is_near_that_of_arviz_and_the_truth(rng, phi: float):
-    from scipy.signal import lfilter
+def test_ess_is_near_the_truth(rng, phi: float):
+    x = chains_of(f"ar{phi}", rng)
+    assert taught.chain_ess(x) == pytest.approx(x.size * (1 - phi) / (1 + phi), rel=0.15)
 
-    noise = rng.standard_normal((4, 20_000)) * math.sqrt(1 - phi**2)
-    x = lfilter([1], [1, -phi], noise, axis=1)[:, 1000:]
-    ess, truth = taught.chain_ess(x), x.size * (1 - phi) / (1 + phi)
-    assert ess == pytest.approx(float(arviz.ess(x, method="mean")), rel=0.02)
-    assert ess == pytest.approx(truth, rel=0.15)
+
+@pytest.mark.parametrize("diagnostic", ["r_hat", "chain_ess"])
+def test_diagnostics_refuse_what_is_no_table_of_chains(diagnostic: str):
+    for bad in (np.zeros(100), np.zeros((4, 7)), np.zeros((2, 50, 1))):
+        with pytest.raises(ValueError, match="need"):
+            getattr(taught, diagnostic)(bad)
 
 
 # --- tempering ---
