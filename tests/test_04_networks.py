@@ -84,11 +84,10 @@ def test_unknown_activation_is_refused():
 
 
 def test_mlp_is_a_plain_sequence_of_layers():
-    model = taught.MLP((5, 4, 3, 2), nn.Tanh, nn.LayerNorm)
+    model = taught.MLP((5, 4, 3, 2), nn.Tanh)
     a, b, c = model.linears()
-    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
     x = torch.randn(2, 7, 5)
-    features = norms[1](b(norms[0](a(x)).tanh())).tanh()
+    features = b(a(x).tanh()).tanh()
     torch.testing.assert_close(model.features(x), features)
     torch.testing.assert_close(model(x), c(features))
 
@@ -200,9 +199,26 @@ def test_divergence_from_truth_is_zero_for_the_truth_and_that_of_torch():
         return torch.distributions.Normal(parameters[:, 0], parameters[:, 1].exp())
 
     truth = torch.cat([taught.true_mean(x), taught.true_log_sigma(x)], 1)
-    assert taught.divergence_from_truth(lambda x: truth, x).item() == pytest.approx(0, abs=1e-6)
-    expected = torch.distributions.kl_divergence(normal(truth), normal(shifted(x))).mean()
-    torch.testing.assert_close(taught.divergence_from_truth(shifted, x), expected)
+    assert taught.divergence_from_truth(lambda x: truth, x) == pytest.approx(0, abs=1e-6)
+    expected = torch.distributions.kl_divergence(normal(truth), normal(shifted(x))).mean().item()
+    assert taught.divergence_from_truth(shifted, x) == pytest.approx(expected, rel=1e-5)
+
+
+def test_fit_on_known_features_is_the_maximum_of_the_likelihood_and_near_the_truth():
+    torch.manual_seed(3)
+    c = taught.fit_known_features(4000)
+    assert (c - torch.tensor([0, 1, -1.2, 0.8], dtype=torch.float64)).abs().max() < 0.1
+    torch.manual_seed(3)  # the same data
+    x = 4 * torch.rand(4000, 1, dtype=torch.float64) - 2
+    y = taught.true_mean(x) + taught.true_log_sigma(x).exp() * torch.randn_like(x)
+
+    def loss(c: torch.Tensor) -> float:
+        mu, log_sigma = taught.known_features(c)(x).chunk(2, 1)
+        return -torch.distributions.Normal(mu, log_sigma.exp()).log_prob(y).sum().item()
+
+    for direction in (*torch.eye(4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)):
+        for sign in (-1, 1):
+            assert loss(c + sign * 1e-3 * direction) > loss(c)
 
 
 def test_calibration_error_by_hand():
@@ -232,10 +248,59 @@ def test_temperature_is_recovered_within_its_standard_error(truth: float):
 
 
 def test_edge_histograms_see_direction():
-    """A vertical edge changes to the right: direction 0. Its mirror image has the same directions."""
+    """A vertical edge changes to the right: direction 0. A diagonal one is halfway to direction 2 of 4."""
     image = torch.zeros(1, 8, 8)
     image[:, :, 4:] = 1
-    histogram = taught.edge_histograms(image.flatten(1)).view(8, 4, 4)
+    histogram = taught.edge_histograms(image.flatten(1), 8).view(8, 4, 4)
     assert histogram[0].sum() > 0
-    assert histogram[1:].sum() == 0
-    torch.testing.assert_close(taught.profiles(image.flatten(1))[0, :8], torch.full((8,), 4.0))
+    assert histogram[1:].abs().max() < 1e-6
+    ramp = torch.arange(8.0)[:, None] + torch.arange(8.0)
+    histogram = taught.edge_histograms(ramp.reshape(1, 64), 4).view(4, 4, 4)
+    torch.testing.assert_close(histogram[1], torch.full((4, 4), math.sqrt(2)))
+
+
+def test_edge_histograms_pixel_by_pixel():
+    """The same votes by a loop: a half-turn is n directions, and what is lost by one neighbor goes to the other."""
+    x, n = torch.rand(2, 8, 8), 6
+    down, right = np.gradient(x.numpy(), axis=(1, 2))
+    expected = np.zeros((2, n, 4, 4))
+    for k, i, j in np.ndindex(2, 8, 8):
+        place = math.atan2(down[k, i, j], right[k, i, j]) % math.pi / math.pi * n
+        lower, share = int(place), place - int(place)
+        for direction, weight in ((lower % n, 1 - share), ((lower + 1) % n, share)):
+            expected[k, direction, i // 2, j // 2] += weight * math.hypot(down[k, i, j], right[k, i, j]) / 4
+    np.testing.assert_allclose(taught.edge_histograms(x.flatten(1), n).view(2, n, 4, 4), expected, atol=1e-5)
+
+
+def test_ink_is_appended():
+    x = torch.zeros(1, 8, 8)
+    x[0, 2, 5] = 3
+    features = taught.with_ink(torch.ones(1, 4), x.flatten(1))[0]
+    assert features.nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4 + 2, 12 + 5]
+
+
+def test_convnet_gives_its_features_to_its_last_layer():
+    model, x = taught.ConvNet(channels=4).eval(), torch.rand(3, 64)
+    assert model.features(x).shape == (3, 128)
+    torch.testing.assert_close(model(x), model.last(model.features(x)))
+    assert (model.features(x) >= 0).all()
+
+
+def test_choices_see_validation_images_only(monkeypatch: pytest.MonkeyPatch):
+    """With no test split there at all, the choice falls on the features that help on validation."""
+    x, y = 0.1 * torch.rand(200, 64), torch.arange(200) % 2
+    x[:, 0] += y
+    monkeypatch.setattr(taught, "images", {"train": x[:100], "valid": x[100:]}, raising=False)
+    monkeypatch.setattr(taught, "labels", {"train": y[:100], "valid": y[100:]}, raising=False)
+    monkeypatch.setattr(taught, "seed", 0, raising=False)
+
+    def noise(chosen: torch.Tensor, seed: int):
+        return lambda x: x[:, 1:5]
+
+    make, _ = taught.choose([noise, taught.pixels], torch.arange(100))
+    assert make is taught.pixels
+    assert taught.linear_hits(lambda x: x[:, :2], torch.arange(100), 1.0, "valid").mean() == 1
+    assert taught.linear_hits(lambda x: x[:, 1:5], torch.arange(100), 1.0, "valid").mean() < 0.8
+    model = taught.train_classifier(lambda: nn.Linear(64, 2), torch.arange(100), 0)
+    assert (model(x[100:]).argmax(1) == y[100:]).double().mean() > 0.95
+    assert not model.training
