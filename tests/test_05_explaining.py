@@ -86,13 +86,24 @@ def test_a_linear_model_returns_coefficient_times_distance_from_the_reference():
 def test_the_sandwich_is_the_covariance_over_draws():
     """T of independent explanations against the exact one is chi-squared; a covariance off by 20 % fails."""
     score, _ = random_score(6, seed=4)
-    exact = taught.lime(score, 6, n=None, width=0.5).weights
+    exact = taught.lime(score, 6, n=None, width=0.25).weights
     T = []
     for seed in range(300):
-        drawn = taught.lime(score, 6, n=2000, width=0.5, seed=seed)
+        drawn = taught.lime(score, 6, n=4000, width=0.25, seed=seed)
         T.append((drawn.weights - exact) @ np.linalg.solve(drawn.covariance, drawn.weights - exact))
     assert abs(np.mean(T) - 6) < 4 * math.sqrt(12 / 300)
     assert np.max(T) < chi2.ppf(1 - 1e-4 / 300, 6)
+
+
+def test_the_sandwich_is_that_of_the_normal_equations_with_an_intercept():
+    score, _ = random_score(5, seed=8)
+    switches = np.random.default_rng(8).integers(0, 2, size=(300, 5))
+    fit = taught.lime(score, 5, width=0.2, switches=switches)
+    k, design = taught.closeness(switches, 0.2), np.column_stack([np.ones(300), switches])
+    residual = score(switches) - fit.intercept - switches @ fit.weights
+    bread = np.linalg.inv(design.T @ (k[:, None] * design))
+    meat = design.T @ ((k * residual)[:, None] ** 2 * design)
+    np.testing.assert_allclose(fit.covariance, (bread @ meat @ bread)[1:, 1:] * 300 / (300 - 6), rtol=1e-8)
 
 
 def test_errors_fall_like_one_over_root_n():
@@ -172,6 +183,10 @@ def test_expected_accuracy_is_the_mean_over_all_permutations():
         shuffled[:, [0, 2]] = x[list(order)][:, [0, 2]]
         every.append(np.mean((score(shuffled) > 0) == y))
     assert taught.expected_accuracy(score, x, y, [0, 2]) == pytest.approx(np.mean(every))
+    seen = []
+    taught.shuffled_accuracy(lambda x: seen.append(x) or x[:, 0], x, y, [0, 2], rng)
+    assert {tuple(row) for row in seen[0][:, [0, 2]]} == {tuple(row) for row in x[:, [0, 2]]}  # each row once, together
+    np.testing.assert_array_equal(seen[0][:, 1], x[:, 1])
     before = x.copy()
     drawn = [taught.shuffled_accuracy(score, x, y, [0, 2], rng) for _ in range(2000)]
     assert abs(np.mean(drawn) - np.mean(every)) < 4 * np.std(every) / math.sqrt(2000)
