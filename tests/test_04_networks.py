@@ -1,6 +1,7 @@
 """What lecture 04 teaches, imported from its notebook, against autograd, torch.optim, SciPy and closed forms."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -128,6 +129,7 @@ def test_gradient_law_of_relu_networks(scale: float):
         (taught.descend, lambda p: torch.optim.SGD(p, lr=0.01)),
         (taught.momentum, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9)),
         (taught.adam, lambda p: torch.optim.Adam(p, lr=0.01)),
+        (partial(taught.adam, eps=0.3), lambda p: torch.optim.Adam(p, lr=0.01, eps=0.3)),  # ε outside the root
     ],
 )
 def test_optimizers_take_the_steps_of_torch_on_a_curved_function(method, make):
