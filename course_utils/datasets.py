@@ -1,6 +1,6 @@
 """The course's data sets: `load(name)` returns any of them. `data/README.md` describes each: origin, license, quirks.
 
-Built in or generated, with no network: digits, photo_patches, python_docs, glyphs, toy_english and five 2-D densities.
+Built in or generated, with no network: digits, photo_patches, python_docs, glyphs, channels, toy_english and five 2-D densities.
 The others are downloaded once into a cache folder and checked against the SHA-256 in `data/registry.txt`.
 """
 
@@ -228,6 +228,16 @@ def _by_class(pixels: np.ndarray) -> Images:
     return Images({split: part.reshape(-1, *part.shape[2:]) for split, part in parts.items()}, 2, labels)
 
 
+def _channels() -> Images:
+    """Sections in two styles that take turns, and an extra split in a third style that the others do not hold."""
+    pixels, labels = {}, {}
+    for seed, (split, n) in enumerate(zip(SPLITS, (2000, 300, 100), strict=True)):
+        both = np.stack([synthetic.channels(style, n, seed) for style in synthetic.STYLES[:2]], axis=1)
+        pixels[split], labels[split] = both.reshape(2 * n, *both.shape[2:]), np.tile([0, 1], n)
+    pixels["outside"], labels["outside"] = synthetic.channels(synthetic.STYLES[2], 100, 3), np.full(100, 2)
+    return Images(pixels, 2, labels)
+
+
 def _alphadigits() -> Images:
     from scipy.io import loadmat
 
@@ -306,6 +316,7 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "photo_patches": _photo_patches,
     "python_docs": _python_docs,
     "glyphs": lambda: _by_class(synthetic.glyphs()),
+    "channels": _channels,
     "toy_english": synthetic.toy_english,
     **{name: partial(synthetic.density, name) for name in synthetic.DENSITIES},
     "mnist": partial(_mnist, "mnist"),

@@ -1,4 +1,4 @@
-"""Generated data with a known truth: 2-D densities, a small grammar of English, and distorted characters."""
+"""Generated data with a known truth: 2-D densities, a small grammar of English, distorted characters, sections of rock."""
 
 from __future__ import annotations
 
@@ -231,3 +231,39 @@ def _distort(polygons: list[np.ndarray], rng: np.random.Generator) -> list[np.nd
     shift, bend, phase = rng.normal(0, 0.04, 2), rng.normal(0, 0.06, (2, 2)), rng.uniform(0, 2 * np.pi, 2)
     moved = [(polygon - middle) / half @ affine.T + shift for polygon in polygons]
     return [points + np.sin(2.5 * points + phase) @ bend for points in moved]
+
+
+STYLES = ("meanders", "lenses", "dikes")  # patterns of rock in a vertical section; the last is for surprises
+
+
+def channels(style: str, n: int, seed: int, height: int = 32, width: int = 24) -> np.ndarray:
+    """Draw n vertical sections of two kinds of rock, in one of the STYLES.
+
+    Meanders are two wavy bands that cross the section from left to right, lenses are four flat ellipses, dikes are two
+    steep straight bands. Positions, sizes and bends are random.
+
+    Returns:
+        uint8 [n, height, width]; 1 is the rock of the bands or ellipses, 0 the rock around them.
+
+    Raises:
+        ValueError: if `style` is another one.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style={style!r}; expected one of {', '.join(STYLES)}")
+    rng = np.random.default_rng([seed, STYLES.index(style)])
+    row, column = np.mgrid[0:height, 0:width] + 0.5
+    sections = np.zeros((n, height, width), dtype=bool)
+    for section in sections:
+        if style == "meanders":
+            wave = 2 * np.pi * (column / rng.uniform(18, 36) + rng.random())
+            line = rng.normal(0, 0.08) * (column - width / 2) + rng.uniform(1, 4) * np.sin(wave)
+            for center in rng.uniform(3, 9) + np.array([0, rng.uniform(9, 16)]):
+                section |= abs(row - center - line) < rng.uniform(1.5, 2.5)
+        elif style == "lenses":
+            for center in height * np.array([0.16, 0.38, 0.62, 0.84]) + rng.uniform(-3, 3, 4):
+                across = (column - rng.uniform(0, width)) / rng.uniform(4, 9)
+                section |= across**2 + ((row - center) / rng.uniform(1.5, 3)) ** 2 < 1
+        else:
+            for center in rng.uniform(2, width - 2, 2):
+                section |= abs(column - center - rng.normal(0, 0.2) * (row - height / 2)) < rng.uniform(1.2, 2.2)
+    return sections.astype(np.uint8)

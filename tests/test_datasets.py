@@ -105,6 +105,37 @@ def test_glyphs_are_reproducible_binary_and_recognizable():
     assert 0.5 < accuracy < 0.9, accuracy  # wrong labels: 1/36; copies of the training set: 1
 
 
+def test_channels_are_reproducible_and_their_styles_are_known():
+    data = datasets.load("channels")
+    assert data.levels == 2
+    assert {split: part.labels.bincount().tolist() for split, part in data.items()} == {
+        "train": [2000, 2000], "valid": [300, 300], "test": [100, 100], "outside": [0, 0, 100]
+    }  # fmt: skip
+    for part in data.values():
+        assert part.images.shape == (len(part.labels), 1, 32, 24)
+        assert part.images.unique().tolist() == [0, 1]
+        share = part.images.mean(dim=(1, 2, 3))
+        assert 0.02 < share.min()
+        assert share.max() < 0.6
+    assert torch.equal(data["test"].images, datasets.load("channels")["test"].images)
+    sections = torch.cat([part.images for part in data.values()]).flatten(1)
+    assert len(sections.unique(dim=0)) == len(sections)  # none is in two splits
+
+
+def test_channels_look_like_their_style():
+    data = datasets.load("channels")
+    x, style = (torch.cat(parts) for parts in zip(data["test"], data["outside"], strict=True))
+    across = (x.sum(dim=2) > 0).all(dim=2).squeeze(1)  # channel in every column
+    down = (x.sum(dim=3) > 0).float().mean(dim=2).squeeze(1)  # share of rows with channel
+    assert across[style == 0].all()
+    assert across[style == 1].float().mean() < 0.9
+    assert (down[style == 2] > 0.9).float().mean() > 0.9
+    steps = [(x.diff(dim=dim) != 0).sum(dim=(1, 2, 3)) for dim in (2, 3)]  # edges met going down, and going across
+    assert ((steps[0] > steps[1]) == (style < 2)).float().mean() > 0.95
+    with pytest.raises(ValueError, match=r"style='faults'.*meanders, lenses, dikes"):
+        synthetic.channels("faults", 1, 0)
+
+
 # ---------------------------------------------------------------- 2-D densities
 
 
