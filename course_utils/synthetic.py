@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -240,7 +240,7 @@ def channels(style: str, n: int, seed: int, height: int = 32, width: int = 24) -
     """Draw n vertical sections of two kinds of rock, in one of the STYLES.
 
     Meanders are two wavy bands that cross the section from left to right, lenses are four flat ellipses, dikes are two
-    steep straight bands. Positions, sizes and bends are random.
+    straight bands that cut down through the section. Positions, sizes and bends are random.
 
     Returns:
         uint8 [n, height, width]; 1 is the rock of the bands or ellipses, 0 the rock around them.
@@ -265,5 +265,41 @@ def channels(style: str, n: int, seed: int, height: int = 32, width: int = 24) -
                 section |= across**2 + ((row - center) / rng.uniform(1.5, 3)) ** 2 < 1
         else:
             for center in rng.uniform(2, width - 2, 2):
-                section |= abs(column - center - rng.normal(0, 0.2) * (row - height / 2)) < rng.uniform(1.2, 2.2)
+                tilt = rng.choice([-1, 1]) * rng.uniform(0.4, 1.0)
+                section |= abs(column - center - tilt * (row - height / 2)) < rng.uniform(1.5, 2.5)
     return sections.astype(np.uint8)
+
+
+GENRES = ("comedy", "crime", "romance", "science fiction", "war", "western")
+
+
+class KnownRatings(NamedTuple):
+    """User `users[i]` gave the film `titles[films[i]]` `stars[i]`; and why: who likes what, who would see what."""
+
+    users: np.ndarray  # int64 [n], from 0
+    films: np.ndarray  # int64 [n], from 0
+    stars: np.ndarray  # float32 [n], 0.5 … 5 in steps of 0.5
+    titles: list[str]
+    genres: np.ndarray  # int64 [n_films]: GENRES[genres[film]]
+    likes: np.ndarray  # bool [n_users, n_genres]
+    p_seen: np.ndarray  # float64 [n_users, n_films]: the probability that the user has seen, and so rated, the film
+
+
+def ratings(n_users: int = 800, films_per_genre: int = 20) -> KnownRatings:
+    """Draw users who like some genres, films of unequal fame, and who has seen what.
+
+    A user likes each genre with probability 0.35. Given these tastes, the user has seen each film independently of the
+    others, with log-odds fame + 3 if its genre is liked; fame is Gaussian, mean -3, standard deviation 1. Stars are
+    rounded Gaussians, of mean 4 if the genre is liked and 2.5 if not.
+    """
+    rng = np.random.default_rng(0)
+    likes = rng.random((n_users, len(GENRES))) < 0.35
+    genres = rng.permutation(np.repeat(np.arange(len(GENRES)), films_per_genre))
+    fame = rng.normal(-3, 1, size=len(genres))
+    liked = likes[:, genres]  # [users, films]
+    p_seen = 1 / (1 + np.exp(-fame - 3 * liked))
+    users, films = np.nonzero(rng.random(p_seen.shape) < p_seen)
+    stars = np.where(liked[users, films], 4, 2.5) + rng.normal(0, 0.7, size=len(users))
+    stars = (np.rint(2 * stars) / 2).clip(0.5, 5).astype(np.float32)
+    titles = [f"{GENRES[genre]} {film + 1}" for film, genre in enumerate(genres)]
+    return KnownRatings(users, films, stars, titles, genres, likes, p_seen)

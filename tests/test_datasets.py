@@ -129,9 +129,9 @@ def test_channels_look_like_their_style():
     down = (x.sum(dim=3) > 0).float().mean(dim=2).squeeze(1)  # share of rows with channel
     assert across[style == 0].all()
     assert across[style == 1].float().mean() < 0.9
-    assert (down[style == 2] > 0.9).float().mean() > 0.9
+    assert down[style == 2].mean() > 0.8
     steps = [(x.diff(dim=dim) != 0).sum(dim=(1, 2, 3)) for dim in (2, 3)]  # edges met going down, and going across
-    assert ((steps[0] > steps[1]) == (style < 2)).float().mean() > 0.95
+    assert ((steps[0] > 1.2 * steps[1]) == (style < 2)).float().mean() > 0.95
     with pytest.raises(ValueError, match=r"style='faults'.*meanders, lenses, dikes"):
         synthetic.channels("faults", 1, 0)
 
