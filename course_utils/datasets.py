@@ -89,7 +89,7 @@ class Ratings(NamedTuple):
     titles: list[str]
 
 
-Dataset = Splits | Images | Ratings | synthetic.Density | synthetic.Grammar
+Dataset = Splits | Images | Ratings | synthetic.KnownRatings | synthetic.Density | synthetic.Grammar
 
 
 def load(name: str) -> Dataset:
@@ -101,7 +101,8 @@ def load(name: str) -> Dataset:
     Returns:
         Split name -> `Split` for images (an `Images`); str for text; two lists of str, English and Turkish, for
         tatoeba_eng_tur; a list of waveforms, float32 [samples] in [-1, 1], and labels, int64 [n], for fsdd.
-        `Ratings` for movielens, `synthetic.Grammar` for toy_english, `synthetic.Density` for a 2-D density.
+        `Ratings` for movielens, `synthetic.KnownRatings` for ratings, `synthetic.Grammar` for toy_english,
+        `synthetic.Density` for a 2-D density.
 
     Raises:
         ValueError: there is no such data set; the message lists the valid names.
@@ -318,6 +319,7 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "glyphs": lambda: _by_class(synthetic.glyphs()),
     "channels": _channels,
     "toy_english": synthetic.toy_english,
+    "ratings": synthetic.ratings,
     **{name: partial(synthetic.density, name) for name in synthetic.DENSITIES},
     "mnist": partial(_mnist, "mnist"),
     "fashion_mnist": partial(_mnist, "fashion_mnist"),

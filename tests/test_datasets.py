@@ -307,3 +307,31 @@ def test_entropy_of_a_geometric_grammar_in_closed_form(p):
 def test_samples_repeat_with_the_seed(english):
     assert english.sample(50, seed=1)[0] == english.sample(50, seed=1)[0] != english.sample(50, seed=2)[0]
     assert synthetic.toy_english() == english
+
+
+# ---------------------------------------------------------------- users and films
+
+
+def test_ratings_follow_the_known_tastes():
+    ratings = datasets.load("ratings")
+    n_users, n_films = ratings.p_seen.shape
+    assert ratings.likes.shape == (n_users, len(synthetic.GENRES))
+    assert ratings.genres.shape == (n_films,) == (len(ratings.titles),)
+    seen = np.zeros((n_users, n_films))
+    np.add.at(seen, (ratings.users, ratings.films), 1)
+    assert seen.max() == 1  # nobody rates a film twice
+    expected, variance = ratings.p_seen, ratings.p_seen * (1 - ratings.p_seen)
+    liked = ratings.likes[:, ratings.genres]
+    for group in (liked, ~liked):  # the sum of independent Bernoulli variables: 5 standard deviations
+        assert abs((seen - expected)[group].sum()) < 5 * math.sqrt(variance[group].sum())
+    film_error = (seen - expected).sum(0) / np.sqrt(variance.sum(0))
+    assert np.abs(film_error).max() < 5
+    odds = ratings.p_seen / (1 - ratings.p_seen)
+    for film in range(n_films):  # a liked genre multiplies the odds by e^3
+        assert odds[liked[:, film], film].min() == pytest.approx(math.exp(3) * odds[~liked[:, film], film].max())
+    assert all(title.startswith(synthetic.GENRES[g]) for title, g in zip(ratings.titles, ratings.genres, strict=True))
+    stars, keen = ratings.stars, liked[ratings.users, ratings.films]
+    assert set(np.unique(stars)) <= set(np.arange(1, 11) / 2)
+    assert stars[keen].mean() - stars[~keen].mean() > 1
+    for ours, again in zip(ratings, datasets.load("ratings"), strict=True):
+        np.testing.assert_array_equal(ours, again)
