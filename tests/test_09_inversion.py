@@ -57,8 +57,9 @@ def test_rays_along_rows_columns_and_diagonals():
 def test_a_ray_on_the_border_stays_on_the_grid_and_one_outside_is_refused():
     A = taught.ray_matrix(np.array([[0.0, 1.5]]), np.array([[1.5, 1.5]]), (3, 3), 0.5).toarray().reshape(3, 3)
     np.testing.assert_allclose(A, [[0] * 3, [0] * 3, [0.5] * 3], atol=1e-12)
-    with pytest.raises(ValueError, match=r"outside of the grid of 1\.5 m by 1\.5 m"):
-        taught.ray_matrix(np.array([[0.0, 1.6]]), np.array([[1.5, 1.0]]), (3, 3), 0.5)
+    for bad in (1.6, -0.1, math.nan):
+        with pytest.raises(ValueError, match=r"outside of the grid of 1\.5 m by 1\.5 m"):
+            taught.ray_matrix(np.array([[0.0, bad]]), np.array([[1.5, 1.0]]), (3, 3), 0.5)
 
 
 def test_crosshole_pairs_every_transmitter_with_every_receiver():
@@ -111,8 +112,18 @@ def test_the_discrepancy_principle_hits_its_target_or_says_why_not(small):
     for target in (0.5, 1.0, 1.3):
         u = solver.solve(y, solver.discrepancy(y, target))
         assert np.mean((y - A @ u) ** 2) / sigma**2 == pytest.approx(target, rel=1e-6)
-    with pytest.raises(ValueError, match=r"chi² = 1000000\.0 is not between"):
-        solver.discrepancy(y, 1e6)
+    for impossible in (-1.0, 0.0, math.nan):
+        with pytest.raises(ValueError, match=rf"chi² = {impossible} is below .* that of lam = 1e-6"):
+            solver.discrepancy(y, impossible)
+
+
+def test_a_uniform_section_is_enough_if_it_fits_better_than_the_target(small):
+    A, y, sigma = small
+    solver = taught.Tikhonov(A, taught.roughness((6, 5)), sigma)
+    lam = solver.discrepancy(y, 1e6)
+    lengths = A.sum(1)
+    best = lengths @ y / (lengths @ lengths)  # least squares with one unknown
+    np.testing.assert_allclose(solver.solve(y, lam), best, rtol=1e-5)
 
 
 # ---------------------------------------------------------------- the latent posterior and its sampler
@@ -156,6 +167,24 @@ def test_gauss_newton_is_exact_for_a_linear_map_and_the_hessian_without_residual
     bent.y = bent.predict(z)  # no residual: the second derivatives of the map do not count
     hessian = torch.autograd.functional.hessian(lambda code: -bent.log_prob(code[None])[0], z[0])
     torch.testing.assert_close(torch.linalg.inv(hessian), (bent.gauss_newton(z) @ bent.gauss_newton(z).mT)[0])
+
+
+def test_repeated_data_stand_in_consecutive_rows():
+    y = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    many = taught.LatentPosterior(lambda z: z, y, torch.eye(2)).repeat(3)
+    assert many.y[:, 0].tolist() == [1, 1, 1, 3, 3, 3]
+
+
+def test_best_codes_are_modes_of_their_own_data_best_first():
+    G = torch.randn(30, taught.N_LATENT)
+    y = 2 * torch.randn(3, 30)
+    posterior = taught.LatentPosterior(lambda z: z @ G.T, y, 4 * torch.eye(30))
+    mode = torch.linalg.solve(G.T @ G / 4 + torch.eye(taught.N_LATENT), G.T @ y.T / 4).T  # [cases, latent]
+    codes = taught.best_codes(posterior, 5, 3)
+    assert codes.shape == (3, 3, taught.N_LATENT)
+    log_p = posterior.repeat(3).log_prob(codes.flatten(0, 1)).view(3, 3)
+    assert (log_p.diff(dim=1) <= 1e-4).all()
+    assert (posterior.log_prob(mode) - log_p[:, 0]).abs().max() < 0.1  # nats, after 150 steps
 
 
 def test_descent_finds_the_mode_of_a_linear_posterior():
@@ -208,10 +237,10 @@ def test_diagnose_tells_chains_that_agree_from_chains_that_do_not():
 
 
 class Half(nn.Module):
-    """A decoder that returns half of the image."""
+    """A decoder that returns half of the image; the code is the image itself."""
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return x.flatten(1), x.flatten(1)
+        return x.flatten(1), torch.full_like(x.flatten(1), -3.0)
 
     def mean_image(self, z: torch.Tensor) -> torch.Tensor:
         return z.view(-1, 1, 2, 2) / 2
@@ -237,3 +266,9 @@ def test_scores_of_a_shifted_section():
     rmse, ssim = taught.scores(truth + 0.1, truth)
     assert rmse == pytest.approx(0.1 * (1 / 0.06 - 1 / 0.08), rel=1e-5)
     assert 0 < ssim < 1
+
+
+def test_structural_similarity_of_two_uniform_sections_is_its_luminance_term():
+    """Without variance, the formula of Wang et al. is (2ab + c) / (a² + b² + c) with c = (0.01 · range)², range 1."""
+    one, other = torch.full((1, 32, 24), 0.2), torch.full((1, 32, 24), 0.6)
+    assert taught.scores(one, other)[1] == pytest.approx((2 * 0.12 + 1e-4) / (0.4 + 1e-4), abs=2e-5)
