@@ -41,7 +41,7 @@ def test_conditionals_and_marginal_are_those_of_the_joint_table(p: int, q: int):
     np.testing.assert_allclose(rbm.out_in(h), weight.T @ V / weight.sum(0)[:, None], rtol=1e-10)
     np.testing.assert_allclose(taught.log_partition(rbm), math.log(weight.sum()), rtol=1e-12)
     np.testing.assert_allclose(taught.log_prob(rbm, v).exp(), weight.sum(1) / weight.sum(), rtol=1e-10)
-    np.testing.assert_allclose(-rbm.energy(v[:1].expand_as(v), v @ torch.zeros(p, q).double()), v[0] @ rbm.a)
+    np.testing.assert_allclose((-rbm.energy(v[-1:].expand(len(h), p), h)).exp(), weight[-1], rtol=1e-10)
 
 
 @pytest.mark.parametrize("units", [(12, 12), (3, 12), (12, 3)])
@@ -119,6 +119,24 @@ def test_a_step_of_train_is_contrastive_divergence_on_average(option: dict, k: i
         assert (new - old - step).abs().max() < 5 * 0.5 / math.sqrt(len(X))
 
 
+def test_persistent_chains_go_on_where_the_last_update_left_them():
+    rbm, x, n = random_rbm(3, 2), torch.tensor([[1.0, 0.0, 1.0]]).double(), 200_000
+    old, seen = taught.RBM(rbm.W.clone(), rbm.a.clone(), rbm.b.clone()), []
+    taught.train(
+        rbm, x, 1, eps=0.5, epochs=2, n_chains=n,
+        after_epoch=lambda _: seen.append([t.clone() for t in (rbm.W, rbm.a, rbm.b)]),
+    )  # fmt: skip
+    states, before = taught.all_states(3), old
+    pi = (states == x).all(1).double()
+    for now, new in ((old, seen[0]), (taught.RBM(*seen[0]), seen[1])):
+        up, down = before.in_out(states), now.out_in(taught.all_states(2))  # h was drawn before the update, v after it
+        pi = pi @ taught.probability_table(up) @ taught.probability_table(down)
+        expected = taught.ascent_direction(now, x, states, pi)
+        for moved, start, step in zip(new, (now.W, now.a, now.b), expected, strict=True):
+            assert (moved - start - 0.5 * step).abs().max() < 5 * 0.5 * 0.5 / math.sqrt(n)
+        before = now
+
+
 @pytest.mark.parametrize("option", [{"k": 5}, {"n_chains": 30}, {"n_chains": 30, "cool": True}])
 def test_training_raises_the_exact_likelihood(option: dict):
     X = torch.tensor([[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]]).double().repeat(25, 1)
@@ -170,13 +188,43 @@ def test_log_mean_is_the_logarithm_of_the_mean():
     assert low == -math.inf  # the mean less three errors is below zero
 
 
-def test_recall_counts_hidden_films_among_the_best_new_ones(monkeypatch):
-    names = taught.recall_at.__globals__
-    monkeypatch.setitem(names, "seen", torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [1.0, 1.0, 0, 0]]))
-    monkeypatch.setitem(names, "hidden_films", torch.tensor([[0, 1.0, 1.0, 0], [0, 0, 1.0, 0], [0, 0, 0, 0.0]]))
-    scores = torch.tensor([[9.0, 3, 1, 2], [1, 9, 2, 3], [1, 2, 3, 4]])  # the best is seen already: not a guess
-    assert taught.recall_at(scores, k=1).tolist() == [1, 0]  # the third user has nothing to find
-    assert taught.recall_at(scores, k=2).tolist() == [0.5, 1]
+def test_recall_counts_hidden_films_among_the_best_new_ones():
+    known = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [1.0, 1.0, 0, 0]])
+    wanted = torch.tensor([[0, 1.0, 1.0, 0], [0, 0, 1.0, 0], [0, 0, 0, 0.0]])
+    scores = torch.tensor([[9.0, 3, 1, 2], [1, 9, 2, 3], [1, 2, 3, 4]])  # the best is known already: not a guess
+    assert taught.recall_at(scores, known, wanted, k=1).tolist() == [1, 0]  # the third user has nothing to find
+    assert taught.recall_at(scores, known, wanted, k=2).tolist() == [0.5, 1]
+
+
+def test_the_path_goes_from_independent_pixels_to_the_machine():
+    rbm, a0, states = random_rbm(4, 3), torch.randn(4).double(), taught.all_states(4)
+    ends = [taught.on_path(rbm, a0, tau) for tau in (0.0, 1.0)]
+    torch.testing.assert_close(ends[0].out_in(taught.all_states(3)), torch.sigmoid(a0).expand(8, 4))
+    torch.testing.assert_close(ends[0].in_out(states), torch.full((16, 3), 0.5).double())
+    torch.testing.assert_close(taught.log_prob(ends[1], states), taught.log_prob(rbm, states))
+
+
+@pytest.mark.parametrize("n_steps", [1, 4, 20])
+def test_annealing_back_encloses_log_z_and_is_unbiased(n_steps: int):
+    rbm, a0 = random_rbm(6, 4), torch.randn(6).double()
+    states = taught.all_states(6)
+    X = states[torch.multinomial(taught.log_prob(rbm, states).exp(), 20_000, replacement=True)]
+    back = taught.reverse_log_z(rbm, a0, X, n_steps) - taught.log_partition(rbm)
+    ahead = taught.ais_log_weights(rbm, a0, n_steps, 20_000) - taught.log_partition(rbm)
+    ratio = (-back).exp()
+    assert abs(ratio.mean() - 1) < 4.5 * ratio.std() / math.sqrt(len(ratio))
+    assert ahead.mean() < -0.01
+    assert back.mean() > 0.01
+
+
+def test_a_step_back_from_one_image_estimates_where_annealing_ends():
+    rbm, a0, states = random_rbm(4, 3), torch.randn(4).double(), taught.all_states(4)
+    p = torch.softmax(states @ a0, 0)  # K = 1: draw from the pixels, then one Gibbs step of the machine
+    ends = taught.expected_gibbs(rbm, p, 1)
+    for x, p_ann in zip(states[[0, 5, 15]], ends[[0, 5, 15]], strict=True):
+        back = taught.reverse_log_z(rbm, a0, x.expand(20_000, -1), 1)
+        found = (-rbm.free_energy(x[None]) - back).exp()
+        assert abs(found.mean() - p_ann) < 4.5 * found.std() / math.sqrt(len(found))
 
 
 def test_bad_input_is_named():
@@ -201,6 +249,7 @@ def test_the_shipped_machine_is_that_of_its_card():
     rbm = taught.RBM(*(shipped[key].detach().float() for key in ("W", "a", "b")))
     assert card["parameters"] == 784 * 500 + 784 + 500
     assert card["nll_low"] <= card["nll"] <= card["nll_high"] < 90
+    assert card["nll_1000"] < card["nll"] < card["nll_reverse"]  # annealing forward and back err to opposite sides
     assert torch.equal(taught.rounded(rbm).W, rbm.W)
     _, _, H = taught.gibbs(rbm, taught.bernoulli(torch.full((20, 500), 0.5)), 500)
     drawn, _, _ = taught.gibbs(rbm, H, 1)
