@@ -48,7 +48,7 @@ def test_no_affine_pair_of_the_same_rank_is_better():
     bound = taught.PrincipalComponents(X, 2).eigenvalues[2:].sum().item()
     for _ in range(2):
         pair = nn.Sequential(nn.Linear(5, 2), nn.Linear(2, 5)).double()
-        optimizer = torch.optim.LBFGS(pair.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(pair.parameters(), max_iter=40, line_search_fn="strong_wolfe")
 
         def closure(pair=pair, optimizer=optimizer):
             optimizer.zero_grad()
@@ -80,6 +80,11 @@ def test_transposed_convolution_is_that_of_torch(stride: int, padding: int, extr
         return
     expected = F.conv_transpose2d(y[None, None], kernel[None, None], None, stride, padding, extra)[0, 0]
     torch.testing.assert_close(taught.transposed_convolution(y, kernel, stride, padding, extra), expected)
+
+
+def test_a_padding_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match="cuts away"):
+        taught.transposed_convolution(torch.ones(1, 1), torch.ones(2, 2), padding=1)
 
 
 def test_with_stride_one_it_is_the_full_convolution_of_signal_processing():
@@ -130,6 +135,48 @@ def test_a_linear_autoencoder_with_the_principal_components_has_their_error():
     assert error.item() == pytest.approx(pca.error(X), rel=1e-10)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bent_pca_starts_as_pca_and_bends_when_trained(kind: type):
+    """On a curved surface of two dimensions, a few steps take it below the best linear pair, which it was at first."""
+    size, z = (5, 4), torch.rand(300, 2)
+    X = torch.cat([z, z**2, z[:, :1] * z[:, 1:]], 1) @ torch.randn(5, math.prod(size)) / 5 + 1
+    x, pca = X.view(-1, 1, *size), taught.PrincipalComponents(X.double(), 2)
+    model = taught.BentPCA(kind(size, 2), pca)
+    start = taught.squared_error(model, x).item()
+    assert start == pytest.approx(pca.error(X.double()), rel=1e-4)
+    torch.testing.assert_close(model.encode(x).double(), pca.encode(X.double()), rtol=1e-4, atol=1e-4)
+    taught.train_autoencoder(model, x, x, 25, lr=4e-3)
+    trained = taught.squared_error(model, x).item()
+    assert trained == pytest.approx(start, rel=1e-3) if kind is taught.AutoEncoder else trained < 0.8 * start
+
+
+def test_a_bent_pca_refuses_components_of_another_length_or_size():
+    pca = taught.PrincipalComponents(correlated(50, 64), 3)
+    with pytest.raises(ValueError, match="do not fit"):
+        taught.BentPCA(taught.DenseAutoEncoder((8, 8), 4), pca)
+    with pytest.raises(ValueError, match="do not fit"):
+        taught.BentPCA(taught.DenseAutoEncoder((8, 4), 3), pca)
+
+
+def test_the_errors_of_the_images_average_to_the_loss():
+    model, x = taught.ConvAutoEncoder((9, 7), 2), torch.rand(11, 1, 9, 7)
+    errors = taught.image_errors(model, x)
+    assert errors.shape == (11,)
+    assert errors.mean() == pytest.approx(taught.squared_error(model, x).item(), rel=1e-5)
+
+
+def test_the_comparison_is_at_equal_length_and_on_test_images():
+    """PCA's column against scikit-learn; with no training, the networks' columns are those of PCA."""
+    parts = {name: taught.load("digits")[name] for name in ("train", "valid", "test")}
+    found = taught.compare(parts, (2, 5), epochs=0, n_seeds=1)
+    train, test = (parts[name].images.flatten(1).numpy() for name in ("train", "test"))
+    for row, d in enumerate((2, 5)):
+        theirs = PCA(d, svd_solver="full").fit(train)
+        expected = ((test - theirs.inverse_transform(theirs.transform(test))) ** 2).sum(1)
+        for errors in found.values():
+            np.testing.assert_allclose(errors[row][0], expected, rtol=1e-3, atol=1e-4)
+
+
 def test_interpolation_starts_and_ends_at_the_reconstructions_and_is_affine_for_a_linear_model():
     model = taught.AutoEncoder((4, 4), 2)
     x, x2 = torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4)
@@ -162,7 +209,40 @@ def test_denoising_error_of_the_identity_is_the_noise():
     )
 
 
+def test_denoising_asks_for_the_clean_image():
+    """A model that ignores its input and answers 0 has the error of the clean image, without any noise."""
+    x = torch.rand(50, 1, 5, 5)
+
+    class Zero(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(x)
+
+    assert taught.denoising_error(Zero(), x).item() == pytest.approx((x**2).sum((1, 2, 3)).mean().item(), rel=1e-5)
+
+
+def test_noisy_copies_are_independent_and_of_the_stated_variance():
+    x = torch.rand(200, 1, 4, 4)
+    noise = taught.noisy_copies(x, 30, seed=0) - x
+    assert noise.shape == (30, 200, 1, 4, 4)
+    assert noise.std().item() == pytest.approx(taught.NOISE, rel=5 / math.sqrt(2 * noise.numel()))
+    flat = noise.flatten(1)
+    assert abs(torch.corrcoef(flat[:2])[0, 1].item()) < 5 / math.sqrt(flat.shape[1])
+    torch.testing.assert_close(taught.noisy_copies(x, 30, seed=0) - x, noise)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0])
+def test_the_wiener_filter_refuses_a_noise_that_is_not_positive(sigma: float):
+    with pytest.raises(ValueError, match="sigma"):
+        taught.WienerFilter(torch.rand(5, 3), sigma)
+
+
 # --- the judge and the holes ---
+
+
+def test_the_nearest_is_found_by_brute_force():
+    x, reference = torch.rand(6, 1, 2, 3), torch.rand(9, 1, 2, 3)
+    expected = [min(math.dist(a.flatten().tolist(), b.flatten().tolist()) for b in reference) for a in x]
+    np.testing.assert_allclose(taught.nearest(x, reference), expected, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +261,14 @@ def test_the_judge_passes_the_share_that_it_was_calibrated_for_and_refuses_what_
     assert judge.accepts(valid).mean() == pytest.approx(0.95, abs=0.006)
     assert judge.accepts(torch.full((1, 1, 3, 3), 5.0)).sum() == 0
     assert judge.accepts(torch.zeros(1, 1, 3, 3)).sum() == 0
+
+
+def test_far_from_all_data_the_judge_is_sure_of_nothing():
+    """Even if one class has most of the images: there is no default answer."""
+    y = torch.tensor([0] * 300 + [1] * 60 + [2] * 40)
+    x = 0.2 * torch.rand(400, 1, 3, 3) + y.view(-1, 1, 1, 1) / 3
+    judge = taught.Judge((x, y), x, gamma=1.0)
+    np.testing.assert_allclose(judge.confidence(torch.full((2, 1, 3, 3), 50.0)), 1 / 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 20), (7, 20), (20, 20)])
