@@ -175,6 +175,12 @@ def test_annealing_is_unbiased_and_its_interval_covers():
     assert sum(abs(high - low) < 1 for _, low, high in intervals) >= 95  # covers because it is right, not because wide
 
 
+def test_annealing_in_few_steps_is_unbiased_because_each_step_is_of_its_own_machine():
+    rbm, a0 = random_rbm(5, 3), torch.randn(5).double()
+    ratio = (taught.ais_log_weights(rbm, a0, n_steps=3, n_runs=200_000) - taught.log_partition(rbm)).exp()
+    assert abs(ratio.mean() - 1) < 4.5 * ratio.std() / math.sqrt(len(ratio))
+
+
 def test_annealing_is_exact_where_nothing_is_to_be_annealed():
     rbm = taught.RBM(torch.zeros(6, 3), torch.randn(6), torch.zeros(3))
     log_w = taught.ais_log_weights(rbm, rbm.a, n_steps=5, n_runs=10)
