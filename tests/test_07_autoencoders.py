@@ -165,10 +165,14 @@ def test_the_errors_of_the_images_average_to_the_loss():
     assert errors.mean() == pytest.approx(taught.squared_error(model, x).item(), rel=1e-5)
 
 
-def test_the_comparison_is_at_equal_length_and_on_test_images():
+def test_the_comparison_is_at_equal_length_and_on_test_images(monkeypatch: pytest.MonkeyPatch):
     """PCA's column against scikit-learn; with no training, the networks' columns are those of PCA."""
+    seen = []
+    monkeypatch.setattr(taught, "train_autoencoder", lambda model, train, valid, *_, **__: seen.append((train, valid)))
     parts = {name: taught.load("digits")[name] for name in ("train", "valid", "test")}
     found = taught.compare(parts, (2, 5), epochs=0, n_seeds=1)
+    assert len(seen) == 4
+    assert all(train is parts["train"].images and valid is parts["valid"].images for train, valid in seen)
     train, test = (parts[name].images.flatten(1).numpy() for name in ("train", "test"))
     for row, d in enumerate((2, 5)):
         theirs = PCA(d, svd_solver="full").fit(train)
