@@ -1,7 +1,7 @@
 """The course's data sets: `load(name)` returns any of them. `data/README.md` describes each: origin, license, quirks.
 
-Built in or generated, with no network: digits, photo_patches, breast_cancer, python_docs, doc_topics, glyphs,
-toy_english and five 2-D densities.
+Built in or generated, with no network: digits, photo_patches, breast_cancer, python_docs, doc_topics, glyphs, channels,
+ratings, toy_english and five 2-D densities.
 The others are downloaded once into a cache folder and checked against the SHA-256 in `data/registry.txt`.
 """
 
@@ -113,7 +113,7 @@ class Texts(NamedTuple):
     classes: list[str]
 
 
-Dataset = Splits | Images | Ratings | synthetic.Density | synthetic.Grammar
+Dataset = Splits | Images | Ratings | synthetic.KnownRatings | synthetic.Density | synthetic.Grammar
 
 
 def load(name: str) -> Dataset:
@@ -124,8 +124,10 @@ def load(name: str) -> Dataset:
 
     Returns:
         Split name -> `Split` for images (an `Images`); str for text; two lists of str, English and Turkish, for
-        tatoeba_eng_tur; a `Table` for breast_cancer; `Texts` for doc_topics; a list of waveforms, float32 [samples] in [-1, 1], and labels, int64 [n], for fsdd.
-        `Ratings` for movielens, `synthetic.Grammar` for toy_english, `synthetic.Density` for a 2-D density.
+        tatoeba_eng_tur; a `Table` for breast_cancer; `Texts` for doc_topics; a list of waveforms, float32 [samples] in
+        [-1, 1], and labels, int64 [n], for fsdd.
+        `Ratings` for movielens, `synthetic.KnownRatings` for ratings, `synthetic.Grammar` for toy_english,
+        `synthetic.Density` for a 2-D density.
 
     Raises:
         ValueError: there is no such data set; the message lists the valid names.
@@ -286,6 +288,16 @@ def _by_class(pixels: np.ndarray) -> Images:
     return Images({split: part.reshape(-1, *part.shape[2:]) for split, part in parts.items()}, 2, labels)
 
 
+def _channels() -> Images:
+    """Sections in two styles that take turns, and an extra split in a third style that the others do not hold."""
+    pixels, labels = {}, {}
+    for seed, (split, n) in enumerate(zip(SPLITS, (2000, 300, 100), strict=True)):
+        both = np.stack([synthetic.channels(style, n, seed) for style in synthetic.STYLES[:2]], axis=1)
+        pixels[split], labels[split] = both.reshape(2 * n, *both.shape[2:]), np.tile([0, 1], n)
+    pixels["outside"], labels["outside"] = synthetic.channels(synthetic.STYLES[2], 100, 3), np.full(100, 2)
+    return Images(pixels, 2, labels)
+
+
 def _alphadigits() -> Images:
     from scipy.io import loadmat
 
@@ -366,7 +378,9 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "python_docs": _python_docs,
     "doc_topics": _doc_topics,
     "glyphs": lambda: _by_class(synthetic.glyphs()),
+    "channels": _channels,
     "toy_english": synthetic.toy_english,
+    "ratings": synthetic.ratings,
     **{name: partial(synthetic.density, name) for name in synthetic.DENSITIES},
     "mnist": partial(_mnist, "mnist"),
     "fashion_mnist": partial(_mnist, "fashion_mnist"),

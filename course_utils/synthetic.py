@@ -1,4 +1,4 @@
-"""Generated data with a known truth: 2-D densities, a small grammar of English, and distorted characters."""
+"""Generated data with a known truth: 2-D densities, a small grammar of English, distorted characters, sections of rock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -231,3 +231,75 @@ def _distort(polygons: list[np.ndarray], rng: np.random.Generator) -> list[np.nd
     shift, bend, phase = rng.normal(0, 0.04, 2), rng.normal(0, 0.06, (2, 2)), rng.uniform(0, 2 * np.pi, 2)
     moved = [(polygon - middle) / half @ affine.T + shift for polygon in polygons]
     return [points + np.sin(2.5 * points + phase) @ bend for points in moved]
+
+
+STYLES = ("meanders", "lenses", "dikes")  # patterns of rock in a vertical section; the last is for surprises
+
+
+def channels(style: str, n: int, seed: int, height: int = 32, width: int = 24) -> np.ndarray:
+    """Draw n vertical sections of two kinds of rock, in one of the STYLES.
+
+    Meanders are two wavy bands that cross the section from left to right, lenses are four flat ellipses, dikes are two
+    straight bands that cut down through the section. Positions, sizes and bends are random.
+
+    Returns:
+        uint8 [n, height, width]; 1 is the rock of the bands or ellipses, 0 the rock around them.
+
+    Raises:
+        ValueError: if `style` is another one.
+    """
+    if style not in STYLES:
+        raise ValueError(f"style={style!r}; expected one of {', '.join(STYLES)}")
+    rng = np.random.default_rng([seed, STYLES.index(style)])
+    row, column = np.mgrid[0:height, 0:width] + 0.5
+    sections = np.zeros((n, height, width), dtype=bool)
+    for section in sections:
+        if style == "meanders":
+            wave = 2 * np.pi * (column / rng.uniform(18, 36) + rng.random())
+            line = rng.normal(0, 0.08) * (column - width / 2) + rng.uniform(1, 4) * np.sin(wave)
+            for center in rng.uniform(3, 9) + np.array([0, rng.uniform(9, 16)]):
+                section |= abs(row - center - line) < rng.uniform(1.5, 2.5)
+        elif style == "lenses":
+            for center in height * np.array([0.16, 0.38, 0.62, 0.84]) + rng.uniform(-3, 3, 4):
+                across = (column - rng.uniform(0, width)) / rng.uniform(4, 9)
+                section |= across**2 + ((row - center) / rng.uniform(1.5, 3)) ** 2 < 1
+        else:
+            for center in rng.uniform(2, width - 2, 2):
+                tilt = rng.choice([-1, 1]) * rng.uniform(0.4, 1.0)
+                section |= abs(column - center - tilt * (row - height / 2)) < rng.uniform(1.5, 2.5)
+    return sections.astype(np.uint8)
+
+
+GENRES = ("comedy", "crime", "romance", "science fiction", "war", "western")
+
+
+class KnownRatings(NamedTuple):
+    """User `users[i]` gave the film `titles[films[i]]` `stars[i]`; and why: who likes what, who would see what."""
+
+    users: np.ndarray  # int64 [n], from 0
+    films: np.ndarray  # int64 [n], from 0
+    stars: np.ndarray  # float32 [n], 0.5 … 5 in steps of 0.5
+    titles: list[str]
+    genres: np.ndarray  # int64 [n_films]: GENRES[genres[film]]
+    likes: np.ndarray  # bool [n_users, n_genres]
+    p_seen: np.ndarray  # float64 [n_users, n_films]: the probability that the user has seen, and so rated, the film
+
+
+def ratings(n_users: int = 800, films_per_genre: int = 20) -> KnownRatings:
+    """Draw users who like some genres, films of unequal fame, and who has seen what.
+
+    A user likes each genre with probability 0.35. Given these tastes, the user has seen each film independently of the
+    others, with log-odds fame + 3 if its genre is liked; fame is Gaussian, mean -3, standard deviation 1. Stars are
+    rounded Gaussians, of mean 4 if the genre is liked and 2.5 if not.
+    """
+    rng = np.random.default_rng(0)
+    likes = rng.random((n_users, len(GENRES))) < 0.35
+    genres = rng.permutation(np.repeat(np.arange(len(GENRES)), films_per_genre))
+    fame = rng.normal(-3, 1, size=len(genres))
+    liked = likes[:, genres]  # [users, films]
+    p_seen = 1 / (1 + np.exp(-fame - 3 * liked))
+    users, films = np.nonzero(rng.random(p_seen.shape) < p_seen)
+    stars = np.where(liked[users, films], 4, 2.5) + rng.normal(0, 0.7, size=len(users))
+    stars = (np.rint(2 * stars) / 2).clip(0.5, 5).astype(np.float32)
+    titles = [f"{GENRES[genre]} {film + 1}" for film, genre in enumerate(genres)]
+    return KnownRatings(users, films, stars, titles, genres, likes, p_seen)

@@ -139,6 +139,36 @@ def test_doc_topics_are_reproducible_learnable_and_share_no_paragraph():
     assert model.score(x, y) > commoner + 4 * math.sqrt(commoner * (1 - commoner) / len(y))
     assert model.score(x, 1 - y) < 0.5
 
+def test_channels_are_reproducible_and_their_styles_are_known():
+    data = datasets.load("channels")
+    assert data.levels == 2
+    assert {split: part.labels.bincount().tolist() for split, part in data.items()} == {
+        "train": [2000, 2000], "valid": [300, 300], "test": [100, 100], "outside": [0, 0, 100]
+    }  # fmt: skip
+    for part in data.values():
+        assert part.images.shape == (len(part.labels), 1, 32, 24)
+        assert part.images.unique().tolist() == [0, 1]
+        share = part.images.mean(dim=(1, 2, 3))
+        assert 0.02 < share.min()
+        assert share.max() < 0.6
+    assert torch.equal(data["test"].images, datasets.load("channels")["test"].images)
+    sections = torch.cat([part.images for part in data.values()]).flatten(1)
+    assert len(sections.unique(dim=0)) == len(sections)  # none is in two splits
+
+
+def test_channels_look_like_their_style():
+    data = datasets.load("channels")
+    x, style = (torch.cat(parts) for parts in zip(data["test"], data["outside"], strict=True))
+    across = (x.sum(dim=2) > 0).all(dim=2).squeeze(1)  # channel in every column
+    down = (x.sum(dim=3) > 0).float().mean(dim=2).squeeze(1)  # share of rows with channel
+    assert across[style == 0].all()
+    assert across[style == 1].float().mean() < 0.9
+    assert down[style == 2].mean() > 0.8
+    steps = [(x.diff(dim=dim) != 0).sum(dim=(1, 2, 3)) for dim in (2, 3)]  # edges met going down, and going across
+    assert ((steps[0] > 1.2 * steps[1]) == (style < 2)).float().mean() > 0.95
+    with pytest.raises(ValueError, match=r"style='faults'.*meanders, lenses, dikes"):
+        synthetic.channels("faults", 1, 0)
+
 
 # ---------------------------------------------------------------- 2-D densities
 
@@ -311,3 +341,31 @@ def test_entropy_of_a_geometric_grammar_in_closed_form(p):
 def test_samples_repeat_with_the_seed(english):
     assert english.sample(50, seed=1)[0] == english.sample(50, seed=1)[0] != english.sample(50, seed=2)[0]
     assert synthetic.toy_english() == english
+
+
+# ---------------------------------------------------------------- users and films
+
+
+def test_ratings_follow_the_known_tastes():
+    ratings = datasets.load("ratings")
+    n_users, n_films = ratings.p_seen.shape
+    assert ratings.likes.shape == (n_users, len(synthetic.GENRES))
+    assert ratings.genres.shape == (n_films,) == (len(ratings.titles),)
+    seen = np.zeros((n_users, n_films))
+    np.add.at(seen, (ratings.users, ratings.films), 1)
+    assert seen.max() == 1  # nobody rates a film twice
+    expected, variance = ratings.p_seen, ratings.p_seen * (1 - ratings.p_seen)
+    liked = ratings.likes[:, ratings.genres]
+    for group in (liked, ~liked):  # the sum of independent Bernoulli variables: 5 standard deviations
+        assert abs((seen - expected)[group].sum()) < 5 * math.sqrt(variance[group].sum())
+    film_error = (seen - expected).sum(0) / np.sqrt(variance.sum(0))
+    assert np.abs(film_error).max() < 5
+    odds = ratings.p_seen / (1 - ratings.p_seen)
+    for film in range(n_films):  # a liked genre multiplies the odds by e^3
+        assert odds[liked[:, film], film].min() == pytest.approx(math.exp(3) * odds[~liked[:, film], film].max())
+    assert all(title.startswith(synthetic.GENRES[g]) for title, g in zip(ratings.titles, ratings.genres, strict=True))
+    stars, keen = ratings.stars, liked[ratings.users, ratings.films]
+    assert set(np.unique(stars)) <= set(np.arange(1, 11) / 2)
+    assert stars[keen].mean() - stars[~keen].mean() > 1
+    for ours, again in zip(ratings, datasets.load("ratings"), strict=True):
+        np.testing.assert_array_equal(ours, again)
