@@ -294,6 +294,8 @@ def test_the_guesses_have_the_moments_they_promise():
     torch.testing.assert_close(fitted.T.cov(), z.T.cov(), rtol=0.05, atol=0.05 * z.T.cov().max().item())
     assert (box >= z.min(0).values).all()
     assert (box <= z.max(0).values).all()
+    mean, side = (z.min(0).values + z.max(0).values) / 2, z.max(0).values - z.min(0).values
+    assert ((box.mean(0) - mean).abs() < 5 * side / math.sqrt(12 * len(box))).all()  # that of a uniform on the box
     torch.testing.assert_close(standard.T.cov(), torch.eye(2), rtol=0, atol=0.05)
 
 
