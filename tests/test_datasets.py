@@ -139,6 +139,7 @@ def test_doc_topics_are_reproducible_learnable_and_share_no_paragraph():
     assert model.score(x, y) > commoner + 4 * math.sqrt(commoner * (1 - commoner) / len(y))
     assert model.score(x, 1 - y) < 0.5
 
+
 def test_channels_are_reproducible_and_their_styles_are_known():
     data = datasets.load("channels")
     assert data.levels == 2
