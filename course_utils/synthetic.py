@@ -1,4 +1,4 @@
-"""Generated data with a known truth: 2-D densities, a small grammar of English, distorted characters, sections of rock."""
+"""Generated data with a known truth: 2-D densities, a grammar, distorted characters, sections of rock, ratings."""
 
 from __future__ import annotations
 
