@@ -1,7 +1,7 @@
 """The course's data sets: `load(name)` returns any of them. `data/README.md` describes each: origin, license, quirks.
 
 Built in or generated, with no network: digits, photo_patches, breast_cancer, python_docs, doc_topics, glyphs, channels,
-ratings, toy_english and five 2-D densities.
+ratings, cosmic_web, toy_english and five 2-D densities.
 The others are downloaded once into a cache folder and checked against the SHA-256 in `data/registry.txt`.
 """
 
@@ -298,6 +298,15 @@ def _channels() -> Images:
     return Images(pixels, 2, labels)
 
 
+def _cosmic_web() -> Splits:
+    """Boxes of simulated matter as images: log₂(1 + density) / 6, which is 1 at 63 times the mean."""
+    import torch
+
+    sizes = zip(SPLITS, (4000, 1000, 1000), strict=True)
+    parts = {split: synthetic.cosmic_web(n, seed).density for seed, (split, n) in enumerate(sizes)}
+    return Splits((s, Split(torch.from_numpy(np.log2(1 + rho) / 6).unsqueeze(1), None)) for s, rho in parts.items())
+
+
 def _alphadigits() -> Images:
     from scipy.io import loadmat
 
@@ -379,6 +388,7 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "doc_topics": _doc_topics,
     "glyphs": lambda: _by_class(synthetic.glyphs()),
     "channels": _channels,
+    "cosmic_web": _cosmic_web,
     "toy_english": synthetic.toy_english,
     "ratings": synthetic.ratings,
     **{name: partial(synthetic.density, name) for name in synthetic.DENSITIES},

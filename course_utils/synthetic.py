@@ -1,4 +1,4 @@
-"""Generated data with a known truth: 2-D densities, a grammar, distorted characters, sections of rock, ratings."""
+"""Generated data with a known truth: densities, a grammar, distorted characters, rock, ratings, the cosmic web."""
 
 from __future__ import annotations
 
@@ -341,12 +341,13 @@ def cosmic_web(
     amplitude = length ** (index / 2) * ((np.hypot(*k) > 0) & (np.hypot(*k) < size / 2))
     amplitude *= m / np.sqrt((amplitude**2 * np.where(k[1] == 0, 1, 2)).sum())  # columns of k_x > 0 stand for -k_x too
     to_psi = [(1j * growth * size / (2 * np.pi) * k_axis / length**2).astype(np.complex64) for k_axis in k]  # in cells
-    grid = np.arange(m, dtype=np.float32) / oversample
+    q = (np.arange(m, dtype=np.float32) + 0.5) / oversample  # centers of cells are integers; no particle starts on one
+    to_center = np.exp(-1j * np.pi / m * (k[0] + k[1])).astype(np.complex64)  # first particle to first cell
     initial, density = np.empty((2, n, size, size), np.float32)
     for some in np.split(np.arange(n), range(16, n, 16)):  # few at a time: they stay in the processor's cache
         modes = rfft2(rng.standard_normal((len(some), m, m), np.float32)) * amplitude.astype(np.float32)
-        initial[some] = irfft2(modes)[:, ::oversample, ::oversample]
-        x = [irfft2(to * modes) + q for to, q in zip(to_psi, (grid[:, None], grid), strict=True)]
+        initial[some] = irfft2(to_center * modes)[:, ::oversample, ::oversample]
+        x = [irfft2(to * modes) + axis for to, axis in zip(to_psi, (q[:, None], q), strict=True)]
         low = [np.floor(x_axis).astype(np.int64) for x_axis in x]
         mass, box = np.zeros(len(some) * size**2), size**2 * np.arange(len(some))[:, None, None]
         for i, j in np.ndindex(2, 2):  # the four cells around a particle

@@ -171,6 +171,90 @@ def test_channels_look_like_their_style():
         synthetic.channels("faults", 1, 0)
 
 
+def wave_numbers(size):
+    """Return |k| [size, size] of the modes of np.fft.fft2, in waves per box."""
+    k = np.fft.fftfreq(size, 1 / size)
+    return np.hypot(k[:, None], k)
+
+
+def test_cosmic_web_is_reproducible_keeps_all_mass_and_fits_its_scale():
+    web = datasets.load("cosmic_web")
+    assert {split: tuple(part.images.shape) for split, part in web.items()} == {
+        "train": (4000, 1, 32, 32), "valid": (1000, 1, 32, 32), "test": (1000, 1, 32, 32)
+    }  # fmt: skip
+    assert torch.equal(web["test"].images, datasets.load("cosmic_web")["test"].images)
+    first = web["test"].images[:20, 0]
+    np.testing.assert_allclose(first, np.log2(1 + synthetic.cosmic_web(20, seed=2).density) / 6, atol=1e-6)
+    for part in web.values():
+        assert part.labels is None
+        assert 0 <= part.images.min()
+        assert part.images.max() < 1
+        density = 2 ** (6 * part.images.double()) - 1
+        np.testing.assert_allclose(density.mean(dim=(1, 2, 3)), 1, atol=1e-6)
+    everything = torch.cat([part.images for part in web.values()]).flatten(1)
+    assert len(everything.unique(dim=0)) == len(everything)  # none is in two splits
+
+
+@pytest.mark.parametrize(("size", "index"), [(32, -1.5), (32, 0.0), (20, -2.5)])
+def test_initial_field_of_the_cosmic_web_is_gaussian_with_the_spectrum_that_was_asked_for(size, index):
+    n = 400
+    delta = synthetic.cosmic_web(n, seed=5, size=size, index=index).initial.astype(float)
+    power = np.abs(np.fft.fft2(delta)) ** 2 / size**2  # [n, size, size], exponential around P(k)
+    k = wave_numbers(size)
+    inside = (k > 0) & (k < size / 2)
+    assert power[:, ~inside].max() < 1e-9
+    expected = np.where(inside, np.where(inside, k, 1) ** index, 0)
+    expected *= size**2 / expected.sum()  # variance 1
+    # each mode stands in the plane with its opposite, so half as many are independent
+    ratios = (power.mean(0)[inside] / expected[inside])[: inside.sum() // 2]
+    assert abs(ratios.mean() - 1) < 5 / math.sqrt(n * len(ratios))
+    assert abs(ratios - 1).max() < 5.5 / math.sqrt(n)  # no direction is preferred
+    slope, _ = np.polyfit(np.log(k[inside]), np.log(power.mean(0)[inside]), 1)
+    error = math.sqrt(2 / n / len(np.log(k[inside]))) / np.log(k[inside]).std()
+    assert abs(slope - index) < 5 * error
+    values = delta[:, :: size // 4, :: size // 4].ravel()  # nearly independent
+    assert stats.kstest(values, "norm").pvalue > 1e-4
+
+
+def test_cosmic_web_grows_as_linear_theory_says_while_displacements_are_small():
+    size, growth = 32, 1e-3
+    initial, density = synthetic.cosmic_web(10, seed=1, size=size, growth=growth)
+    before, after = (np.fft.fft2(field.astype(float)) for field in (initial, density - 1))
+    window = np.sinc(np.fft.fftfreq(size)) ** 2  # cloud-in-cell averages over a triangle along each axis
+    expected = growth * before * window[:, None] * window
+    for low, high, tolerance in ((0, 4, 0.002), (4, 16, 0.02)):  # measured with 3² particles a cell: 0.0009, 0.009
+        some = (wave_numbers(size) > low) & (wave_numbers(size) < high)
+        assert abs(after - expected)[:, some].max() < tolerance * abs(expected)[:, some].max()
+
+
+def test_cosmic_web_becomes_lumpy_but_stays_periodic_and_isotropic():
+    initial, density = synthetic.cosmic_web(600, seed=4)
+    contrast = density.astype(float) - 1
+    np.testing.assert_allclose(contrast.mean(axis=(1, 2)), 0, atol=1e-6)
+    assert stats.skew(contrast.ravel()) > 2 > 0.1 > abs(stats.skew(initial.ravel()))
+    steps = {  # mean squared difference of neighbors: inside, across the edges, per field
+        axis: (np.diff(contrast, axis=axis), contrast.take(0, axis) - contrast.take(-1, axis)) for axis in (1, 2)
+    }
+    inside = np.stack([(within**2).mean(axis=(1, 2)) for within, _ in steps.values()])  # [axis, n]
+    edges = np.stack([(edge**2).mean(axis=1) for _, edge in steps.values()])
+    for differences in (inside[0] - inside[1], edges[0] - inside[0], edges[1] - inside[1]):
+        assert abs(differences.mean()) < 4.5 * differences.std() / math.sqrt(len(differences))
+
+
+def test_cosmic_web_takes_any_even_size_and_its_first_fields_do_not_depend_on_n():
+    for size, oversample in ((4, 1), (8, 3), (28, 2), (64, 2)):
+        web = synthetic.cosmic_web(2, 0, size, oversample=oversample)
+        assert web.density.shape == web.initial.shape == (2, size, size)
+        assert web.density.dtype == web.initial.dtype == np.float32
+        assert web.density.min() >= 0
+    many, few = synthetic.cosmic_web(40, 3, 8), synthetic.cosmic_web(18, 3, 8)
+    np.testing.assert_array_equal(many.density[:18], few.density)
+    assert not np.array_equal(few.density, synthetic.cosmic_web(18, 4, 8).density)
+    for bad in ({"size": 9}, {"size": 2}, {"n": 0}, {"oversample": 0}):
+        with pytest.raises(ValueError, match=r"expected n ≥ 1, an even size ≥ 4, oversample ≥ 1"):
+            synthetic.cosmic_web(**{"n": 1, "seed": 0, **bad})
+
+
 # ---------------------------------------------------------------- 2-D densities
 
 
