@@ -80,12 +80,10 @@ def test_js_of_equal_and_of_disjoint():
 def test_a_trained_discriminator_is_the_share_of_data_and_one_half_between_equals():
     torch.manual_seed(0)
     p, g = taught.two_bumps(), taught.one_bump(0.5, 1.0)
-    x = torch.tensor([[-2.0], [-1.5], [0.0], [1.5]], dtype=torch.float64)
+    x = torch.tensor([[-2.0], [-1.5], [-1.0], [1.0], [1.5]], dtype=torch.float64)
     best = torch.sigmoid(p.log_prob(x) - g.log_prob(x))
-    trained = torch.sigmoid(taught.train_discriminator(p, g, n_steps=500))
     assert (torch.sigmoid(taught.train_discriminator(p, g, 500)(x)) - best).abs().max() < 0.1
     assert (torch.sigmoid(taught.train_discriminator(p, p, 500)(x)) - 0.5).abs().max() < 0.1
-    assert trained is not None
 
 
 def test_value_of_modes():
