@@ -204,8 +204,10 @@ def test_the_penalty_looks_all_along_segments():
 
 def test_the_penalty_sends_no_gradient_to_the_generator():
     fake = torch.rand(3, 2, requires_grad=True)
-    L.gradient_penalty(Linear(torch.ones(2)), torch.rand(3, 2), fake).backward()
+    critic = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))  # its slope depends on the point
+    L.gradient_penalty(critic, torch.rand(3, 2), fake).backward()
     assert fake.grad is None
+    assert critic[0].weight.grad.any()
 
 
 def test_the_penalty_needs_pairs():
@@ -271,9 +273,9 @@ def test_adam_has_dcgans_momentum(monkeypatch: pytest.MonkeyPatch):
         return adam(parameters, lr, betas=betas)
 
     monkeypatch.setattr(torch.optim, "Adam", spy)
-    for settings in ({}, {"beta1": 0.9, "lr": 1e-2}):
+    for settings in ({}, {"beta1": 0.9, "lr": 1e-2, "ratio": 3}):
         L.train_pair(Constant(0.0), Linear(torch.ones(1)), torch.ones(4, 1), "GAN", 1, **settings)
-    assert seen == [(5e-4, (0.5, 0.999))] * 2 + [(1e-2, (0.9, 0.999))] * 2
+    assert seen == [(5e-4, (0.5, 0.999))] * 2 + [(1e-2, (0.9, 0.999)), (3 * 1e-2, (0.9, 0.999))]  # G, then D
 
 
 def test_training_repeats_and_looks_on_time():
