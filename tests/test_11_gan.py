@@ -319,6 +319,14 @@ def test_count_modes_refuses(samples: torch.Tensor, centers: torch.Tensor, radiu
         taught.count_modes(samples, centers, radius)
 
 
+def test_pareto_front_by_brute_force():
+    points = np.random.default_rng(0).integers(0, 5, size=(40, 2)).astype(float)
+    points[7] = points[3]  # equals do not push each other off the front
+    beaten = [any((q >= p).all() and (q > p).any() for q in points) for p in points]
+    assert taught.pareto(points).tolist() == [not b for b in beaten]
+    assert taught.pareto(np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 1.0]])).tolist() == [True, True, False]
+
+
 def test_scores_of_the_data():
     ring = load("eight_gaussians")
     real = ring.sample(1000, seed=0)
