@@ -299,12 +299,12 @@ def _channels() -> Images:
 
 
 def _cosmic_web() -> Splits:
-    """Boxes of simulated matter as images: log₂(1 + density) / 6, which is 1 at 63 times the mean."""
+    """Boxes of simulated matter as images: log₂(1 + 8 density) / 9, which is 1 at 64 times the mean density."""
     import torch
 
     sizes = zip(SPLITS, (4000, 1000, 1000), strict=True)
     parts = {split: synthetic.cosmic_web(n, seed).density for seed, (split, n) in enumerate(sizes)}
-    return Splits((s, Split(torch.from_numpy(np.log2(1 + rho) / 6).unsqueeze(1), None)) for s, rho in parts.items())
+    return Splits((s, Split(torch.from_numpy(np.log2(1 + 8 * rho) / 9).unsqueeze(1), None)) for s, rho in parts.items())
 
 
 def _alphadigits() -> Images:

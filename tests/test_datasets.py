@@ -184,12 +184,12 @@ def test_cosmic_web_is_reproducible_keeps_all_mass_and_fits_its_scale():
     }  # fmt: skip
     assert torch.equal(web["test"].images, datasets.load("cosmic_web")["test"].images)
     first = web["test"].images[:20, 0]
-    np.testing.assert_allclose(first, np.log2(1 + synthetic.cosmic_web(20, seed=2).density) / 6, atol=1e-6)
+    np.testing.assert_allclose(first, np.log2(1 + 8 * synthetic.cosmic_web(20, seed=2).density) / 9, atol=1e-6)
     for part in web.values():
         assert part.labels is None
         assert 0 <= part.images.min()
         assert part.images.max() < 1
-        density = 2 ** (6 * part.images.double()) - 1
+        density = (2 ** (9 * part.images.double()) - 1) / 8
         np.testing.assert_allclose(density.mean(dim=(1, 2, 3)), 1, atol=1e-6)
     everything = torch.cat([part.images for part in web.values()]).flatten(1)
     assert len(everything.unique(dim=0)) == len(everything)  # none is in two splits
