@@ -197,6 +197,16 @@ def test_discriminator_steps_up_and_generator_down():
         torch.testing.assert_close((after - p)[clear], -lr[0] * slope.sign()[clear], rtol=1e-2, atol=1e-6)
 
 
+def test_the_generator_learns_even_from_a_certain_discriminator():
+    game = taught.new_game([0])
+    game.D.net[-1].bias.data -= 40  # D(G(z)) is about 1e-17: the saturating loss would not move Adam
+    before = parameters(game.G)
+    taught.train_gan(cloud(), game, 1, lr=(1e-3, 0.0))
+    moved = max((a - b).abs().max().item() for a, b in zip(before, game.G.parameters(), strict=True))
+    assert moved == pytest.approx(1e-3, rel=0.01)
+    assert game.losses[0].item() > 30
+
+
 def test_a_step_size_of_zero_freezes_a_player():
     data = cloud()
     for lr, frozen, moving in (((0.0, 1e-3), "G", "D"), ((1e-3, 0.0), "D", "G")):
