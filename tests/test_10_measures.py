@@ -313,6 +313,14 @@ def test_raters_find_noise_and_answer_by_the_side_they_see():
     assert game.right() > 50
 
 
+def test_each_image_has_its_own_noise_in_the_eyes_of_a_rater(rng):
+    memory = rng.normal(size=(50, 3))
+    left, right = np.repeat(memory, 8, axis=0), 9 + rng.normal(size=(400, 3))  # the left ones are remembered
+    assert taught.Rater(memory, seed=0, noise=0).calls_left(left, right).all()
+    blind = taught.Rater(memory, seed=0, noise=1e9).calls_left(left, right)
+    assert abs(blind.mean() - 0.5) < 4 * 0.5 / math.sqrt(400)
+
+
 def test_copies_are_found_and_honest_samples_are_not(rng):
     train, held_out, honest = rng.normal(size=(3, 80, 5))
     share, p_value = taught.copy_test(train, held_out, train)
@@ -346,8 +354,9 @@ def test_planted_models_are_what_they_are_called():
     )
     assert len({*train_at, *reference_at, *faithful_at}) == 600  # nothing is used twice
     assert torch.equal(models["memorized"], train)
-    kept = [labels[place[i.numpy().tobytes()]].item() for i in models["modes dropped"]]
-    assert set(kept) == {0, 1, 2, 3, 4}
+    kept_at = {place[i.numpy().tobytes()] for i in models["modes dropped"]}
+    assert set(labels[[*kept_at]].tolist()) == {0, 1, 2, 3, 4}
+    assert kept_at.isdisjoint({*train_at, *reference_at})
     assert {len(sample) for sample in models.values()} == {200}
     assert all(sample.min() >= 0 and sample.max() <= 1 for sample in models.values())
     assert torch.equal(models["blurred"], taught.blurred(models["faithful"]))
