@@ -106,6 +106,13 @@ def test_a_critic_is_never_steeper_than_one(d: int):
     assert slopes.max() < 1 + 1e-4
 
 
+def test_between_layers_a_critic_loses_no_slope():
+    torch.manual_seed(0)
+    x = torch.randn(50, 32, requires_grad=True)  # as wide as its layers: all matrices but the last are square
+    (slope,) = torch.autograd.grad(taught.lipschitz_critic(32)(x).sum(), x)
+    torch.testing.assert_close(slope.norm(dim=1), torch.ones(50), atol=1e-4, rtol=0)
+
+
 def test_pairs_are_sorted_and_kept():
     h = torch.tensor([[3.0, 1.0, -2.0, 5.0, 0.0, -1.0]])
     assert taught.PairSort()(h).tolist() == [[1.0, 3.0, -2.0, 5.0, -1.0, 0.0]]
