@@ -1,4 +1,4 @@
-"""Generated data with a known truth: 2-D densities, a grammar, distorted characters, sections of rock, ratings."""
+"""Generated data with a known truth: 2-D densities, a grammar, characters, sections of rock, ratings, plucked strings."""
 
 from __future__ import annotations
 
@@ -303,3 +303,45 @@ def ratings(n_users: int = 800, films_per_genre: int = 20) -> KnownRatings:
     stars = (np.rint(2 * stars) / 2).clip(0.5, 5).astype(np.float32)
     titles = [f"{GENRES[genre]} {film + 1}" for film, genre in enumerate(genres)]
     return KnownRatings(users, films, stars, titles, genres, likes, p_seen)
+
+
+SOUND_RATE = 8000  # samples per second
+PITCHES = (220.0, 261.63, 293.66, 329.63, 392.0, 440.0)  # Hz: the notes A3 C4 D4 E4 G4 A4
+STRING_LOSS, NOTE_SAMPLES = 0.99, 2000
+
+
+class Melodies(NamedTuple):
+    """Sounds, and the delay of the string behind each of their notes: `waveforms, delays = …`."""
+
+    waveforms: torch.Tensor  # float32 [n, samples] in [-1, 1], SOUND_RATE samples a second
+    delays: torch.Tensor  # int64 [n, notes], in samples; the pitch is SOUND_RATE / (delay + ½) Hz
+
+
+def plucked_strings(n: int, seed: int, notes: int = 8) -> Melodies:
+    """Draw n melodies on one string that is plucked every quarter of a second, at random pitch and loudness.
+
+    A pluck fills a delay line with N random numbers of mean zero; then each sample is the mean of the two that left the
+    line one round ago, times a loss: x[t] = loss (x[t - N] + x[t - N - 1]) / 2. The mean delays by half a sample, so the
+    pitch is rate / (N + ½); a partial of frequency f shrinks by loss · cos(π f / rate) a period, so high ones die first.
+    Source: Karplus & Strong (1983), Computer Music Journal 7 (2).
+
+    Raises:
+        ValueError: if `n` or `notes` is below 1.
+    """
+    import torch
+    from scipy.signal import lfilter
+
+    if min(n, notes) < 1:
+        raise ValueError(f"n={n}, notes={notes}; expected at least one melody of at least one note")
+    rng = np.random.default_rng(seed)
+    delays = rng.choice(np.rint(SOUND_RATE / np.array(PITCHES) - 0.5).astype(np.int64), size=(n, notes))
+    loudness = rng.choice([0.25, 0.5, 1.0], size=(n, notes))
+    waveforms = np.zeros((n, notes, NOTE_SAMPLES))
+    for delay in np.unique(delays):
+        plucks = rng.uniform(-0.5, 0.5, ((delays == delay).sum(), delay))  # minus their mean: at most 1
+        bursts = np.zeros((len(plucks), NOTE_SAMPLES))
+        bursts[:, :delay] = plucks - plucks.mean(1, keepdims=True)
+        feedback = np.r_[1, np.zeros(delay - 1), -STRING_LOSS / 2, -STRING_LOSS / 2]
+        waveforms[delays == delay] = lfilter([1.0], feedback, bursts)
+    waveforms *= loudness[..., None]
+    return Melodies(torch.from_numpy(waveforms.reshape(n, -1).astype(np.float32)), torch.from_numpy(delays))
