@@ -1,4 +1,5 @@
-"""Generated data with a known truth: 2-D densities, a grammar, characters, sections of rock, ratings, plucked strings."""
+"""Generated data with a known truth: 2-D densities, a grammar, characters, sections of rock, ratings, bars and
+stripes, plucked strings."""
 
 from __future__ import annotations
 
@@ -268,6 +269,45 @@ def channels(style: str, n: int, seed: int, height: int = 32, width: int = 24) -
                 tilt = rng.choice([-1, 1]) * rng.uniform(0.4, 1.0)
                 section |= abs(column - center - tilt * (row - height / 2)) < rng.uniform(1.5, 2.5)
     return sections.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """A distribution of images that lists all that can occur, with the exact probability of each."""
+
+    images: torch.Tensor  # float32 [k, 1, height, width]; all other images have probability 0
+    probabilities: torch.Tensor  # float64 [k]
+
+    def sample(self, n: int, seed: int = 0) -> torch.Tensor:
+        """Draw n images, [n, 1, height, width]; the same seed gives the same images."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        return self.images[torch.multinomial(self.probabilities, n, replacement=True, generator=generator)]
+
+    @property
+    def entropy(self) -> float:
+        """The exact entropy of an image, in nats."""
+        return -(self.probabilities * self.probabilities.log()).sum().item()
+
+
+def bars_and_stripes(size: int = 4) -> KnownImages:
+    """List the binary images of bars (whole columns) or stripes (whole rows): a coin says which of the two, and a coin for
+    each column or row whether it is on. The empty and the full image arise both ways, so they are twice as likely.
+
+    Source: MacKay, Information Theory, Inference, and Learning Algorithms (2003), section 43.3.
+
+    Raises:
+        ValueError: if `size` is below 2, where bars and stripes are the same.
+    """
+    import torch
+
+    if size < 2:
+        raise ValueError(f"size={size}; expected at least 2, as a single pixel is both bar and stripe")
+    on = (torch.arange(2**size)[:, None] >> torch.arange(size)) % 2  # [2**size, size]
+    bars = on[:, None, None, :].expand(-1, 1, size, size)
+    images, counts = torch.cat([bars, bars.mT]).unique(dim=0, return_counts=True)
+    return KnownImages(images.float(), counts.double() / 2 ** (size + 1))
 
 
 GENRES = ("comedy", "crime", "romance", "science fiction", "war", "western")

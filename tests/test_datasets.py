@@ -157,6 +157,32 @@ def test_channels_are_reproducible_and_their_styles_are_known():
     assert len(sections.unique(dim=0)) == len(sections)  # none is in two splits
 
 
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_bars_and_stripes_have_the_probabilities_of_their_coins(size):
+    data = datasets.load("bars_and_stripes") if size == 4 else synthetic.bars_and_stripes(size)
+    truth = {}
+    for coins in range(2**size):
+        line = [coins >> k & 1 for k in range(size)]
+        for image in (line * size, [pixel for pixel in line for _ in range(size)]):
+            truth[tuple(image)] = truth.get(tuple(image), 0) + 2.0 ** -(size + 1)
+    found = dict(zip(map(tuple, data.images.flatten(1).int().tolist()), data.probabilities.tolist(), strict=True))
+    assert found == truth
+    assert len(truth) == 2 ** (size + 1) - 2
+    assert data.images.shape[1:] == (1, size, size)
+    assert data.entropy == pytest.approx(-sum(p * math.log(p) for p in truth.values()), rel=1e-12)
+
+
+def test_bars_and_stripes_are_drawn_by_their_probabilities():
+    data, n = datasets.load("bars_and_stripes"), 20_000
+    drawn, counts = data.sample(n).unique(dim=0, return_counts=True)
+    assert torch.equal(drawn, data.images)  # unique sorts both
+    assert stats.chisquare(counts.numpy(), n * data.probabilities.numpy()).pvalue > 1e-3
+    assert torch.equal(data.sample(5, seed=3), data.sample(5, seed=3))
+    assert not torch.equal(data.sample(50, seed=3), data.sample(50, seed=4))
+    with pytest.raises(ValueError, match=r"size=1; expected at least 2"):
+        synthetic.bars_and_stripes(1)
+
+
 def test_plucked_strings_have_the_pitch_and_the_decay_of_their_delay():
     data = datasets.load("plucked_strings")
     rate, samples = synthetic.SOUND_RATE, synthetic.NOTE_SAMPLES
