@@ -115,23 +115,30 @@ def test_two_stacks_see_all_earlier_pixels(stride: int):
 
 
 def test_row_lstm_sees_a_triangle():
-    model = taught.PixelRNN((6, 9), hidden=5, reach=1).double()
+    model = taught.PixelRNN((6, 9), hidden=5).double()
     field = taught.receptive_field(model.logits, (6, 9), (3, 4))
     rows = {r: sorted(c for q, c in field.nonzero().tolist() if q == r) for r in range(6)}
-    assert rows == {0: list(range(0, 7)), 1: [1, 2, 3, 4, 5], 2: [2, 3, 4], 3: [3], 4: [], 5: []}
+    assert rows == {0: list(range(8)), 1: [1, 2, 3, 4, 5, 6], 2: [2, 3, 4, 5], 3: [3], 4: [], 5: []}
+
+
+def test_every_pixel_reaches_some_state_of_the_row_lstm():
+    """The last pixel of a row has no state to its right: only the row below can read it."""
+    model = taught.PixelRNN((4, 5), hidden=5).double()
+    fields = [taught.receptive_field(model.logits, (4, 5), pixel) for pixel in itertools.product(range(4), range(5))]
+    assert int(torch.stack(fields).any(0).sum()) == 4 * 5 - 1  # all but the last pixel of the image
 
 
 def test_row_lstm_is_a_plain_loop_over_rows_and_columns():
-    model, x = taught.PixelRNN((3, 4), 2, hidden=3, reach=2).double(), torch.rand(2, 1, 3, 4).double()
+    model, x = taught.PixelRNN((3, 4), 2, hidden=3).double(), torch.rand(2, 1, 3, 4).double()
     z = model.inputs(x)
     kernel, bias, across = model.input_to_state.weight, model.input_to_state.bias, model.state_to_state.weight
     h = {(r, c): torch.zeros(2, 3).double() for r in range(-1, 3) for c in range(-1, 5)}
     cell = dict(h)
     for r, c in itertools.product(range(3), range(4)):
         a = bias.expand(2, -1)
-        for k, column in enumerate((c - 2, c - 1)):
-            if column >= 0:
-                a = a + z[:, :, r, column] @ kernel[:, :, 0, k].T
+        for up, column in ((1, c - 1), (1, c), (1, c + 1), (0, c - 1)):
+            if r >= up and 0 <= column < 4:
+                a = a + z[:, :, r - up, column] @ kernel[:, :, 1 - up, column - c + 1].T
         for k in range(3):
             a = a + h[r - 1, c - 1 + k] @ across[:, :, k].T
         o, f, i, g = a.chunk(4, dim=1)
