@@ -29,7 +29,7 @@ def _seeded():
 def uneven(model: nn.Module) -> nn.Module:
     """Enlarge the last weights: conditionals far from uniform."""
     with torch.no_grad():
-        model.head[-1].weight.mul_(20)
+        model.head[-1].weight.mul_(60)
     return model.eval()
 
 
@@ -54,7 +54,7 @@ def test_masked_convolution_is_a_loop_over_earlier_pixels():
 
 def test_masked_weights_stay_out_after_training():
     conv, x = taught.MaskedConv2d("A", 1, 4, 3), torch.randn(8, 1, 6, 6)
-    optimizer = torch.optim.SGD(conv.parameters(), 0.1, weight_decay=-0.5)  # would grow them
+    optimizer = torch.optim.SGD(conv.parameters(), 0.1, weight_decay=0.5)  # moves every weight
     for _ in range(5):
         optimizer.zero_grad()
         ((conv(x) - x) ** 2).mean().backward()
@@ -250,7 +250,7 @@ def test_training_finds_the_distribution_of_tiny_images():
     images = taught.all_images((2, 2), 2)
     p = torch.tensor([4.0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 3, 0, 2, 0, 0, 4]) / 16
     data = images.repeat_interleave((16 * p).long(), dim=0)
-    model = taught.train(taught.PixelCNN((2, 2), 2, 8, 8, (1,)), data, 250, 16, 1e-2)
+    model = taught.train(taught.PixelCNN((2, 2), 2, 8, 8, (1,)), data, 150, 16, 2e-2)
     entropy = -(p[p > 0] * p[p > 0].log()).sum().item()
     assert not model.training
     assert entropy - 1e-5 < taught.nll(model, data).mean().item() < entropy + 0.05
@@ -326,4 +326,4 @@ def test_shipped_weights_are_better_than_the_published_made():
     assert math.isfinite(card["spread"])
     empty = torch.zeros(1, 1, 28, 28)
     with torch.no_grad():
-        assert model.eval().log_conditionals(empty)[0, 0, 0, 0].exp() > 0.999  # the corner is black
+        assert model.eval().log_conditionals(empty)[0, 0, 0, 0].exp() > 0.99  # the corner is black
