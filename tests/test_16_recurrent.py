@@ -63,7 +63,9 @@ def test_a_cell_starts_at_zero_and_hands_its_state_on(name: str):
 def test_one_batch_row_does_not_see_another_nor_the_future(name: str):
     cell, x = CELLS[name][0](3, 4), torch.randn(2, 6, 3, requires_grad=True)
     (g,) = torch.autograd.grad(cell(x)[0][0, 3].sum(), x)
-    assert (g[0, :4] != 0).any() and (g[0, 4:] == 0).all() and (g[1] == 0).all()
+    assert (g[0, :4] != 0).any()
+    assert (g[0, 4:] == 0).all()
+    assert (g[1] == 0).all()
 
 
 @pytest.mark.parametrize(("n_in", "n"), [(0, 3), (3, 0), (-1, 2)])
@@ -235,8 +237,10 @@ def test_each_start_is_clipped_for_itself():
 def test_recall_batch_holds_its_answer_at_the_lag(lag: int):
     x, y = taught.recall_batch(200, lag, torch.Generator().manual_seed(0))
     n, ids = taught.N_SYMBOLS, x.argmax(2)
-    assert x.shape == (200, lag + 1, 2 * n + 1) and (x.sum(2) == 1).all()
-    assert (ids[:, 0] == y).all() and (ids[:, -1] == 2 * n).all()
+    assert x.shape == (200, lag + 1, 2 * n + 1)
+    assert (x.sum(2) == 1).all()
+    assert (ids[:, 0] == y).all()
+    assert (ids[:, -1] == 2 * n).all()
     assert ((ids[:, 1:-1] >= n) & (ids[:, 1:-1] < 2 * n)).all()  # noise never looks like an answer
     assert set(y.tolist()) == set(range(n))
 
@@ -248,12 +252,14 @@ def test_recall_needs_a_lag():
 
 def test_recall_networks_have_nearly_equally_many_weights():
     counts = [sum(p.numel() for p in taught.Recall(cell, 3_000).parameters()) for cell in (nn.RNN, nn.GRU, nn.LSTM)]
-    assert max(counts) <= 3_000 and min(counts) > 0.9 * 3_000
+    assert max(counts) <= 3_000
+    assert min(counts) > 0.9 * 3_000
 
 
 def test_truncation_is_a_bias_and_a_full_window_has_none():
     errors = taught.truncation_bias(0.9, (1, 4, 16), n=4, T=16, delay=3)
-    assert errors[-1] == 0 and errors[0] > errors[1] > 0
+    assert errors[-1] == 0
+    assert errors[0] > errors[1] > 0
 
 
 # --- the character model ---
@@ -284,7 +290,8 @@ def test_log_prob_has_the_form_of_lecture_02():
     counted = lecture("02").NGramModel(2, "abcdr").fit(text)
     model = taught.CharRNN("abcdr", 6).eval()
     ours, theirs = (m.log_prob(text[4:], text[:4]) for m in (model, counted))
-    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
     assert model.log_prob("").shape == (0,)
 
 
@@ -335,7 +342,8 @@ def test_training_learns_a_rule_that_needs_memory(cell: type[nn.Module]):
     text = "".join(c + "-" + c for c in rng.choice(list("ab"), 3_000))
     model = taught.CharRNN("-ab", 12, 4, cell)
     losses = list(taught.train_text(model, text, epochs=8, n_streams=8, window=24, lr=1e-2))
-    assert len(losses) == 8 and not model.training
+    assert len(losses) == 8
+    assert not model.training
     assert losses[-1] < losses[0]
     fresh = "".join(c + "-" + c for c in rng.choice(list("ab"), 500))
     assert model.nll(fresh) == pytest.approx(math.log(2) / 3, abs=0.03)
@@ -353,7 +361,8 @@ def test_training_carries_the_state_over_windows_but_not_the_gradient():
 
     list(taught.train_text(Spy("ab", 3), "ab" * 100, epochs=2, n_streams=2, window=20))
     per_epoch = len(seen) // 2
-    assert seen[0] is None and seen[per_epoch] is None
+    assert seen[0] is None
+    assert seen[per_epoch] is None
     carried = [s for s in seen if s is not None]
     assert len(carried) == len(seen) - 2
     assert all(not part.requires_grad and part.abs().sum() > 0 for state in carried for part in state)
