@@ -179,6 +179,28 @@ def test_gate():
     torch.testing.assert_close(taught.gate(a), a[:, :3].tanh() / (1 + (-a[:, 3:]).exp()))
 
 
+def test_inputs_are_the_image_and_the_place():
+    z = taught.PixelCNN((3, 5)).inputs(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 3, 5))
+    assert z.shape == (2, 3, 3, 5)
+    assert z[:, 0].flatten(1).unique(dim=1).flatten().tolist() == [-1, 1]
+    torch.testing.assert_close(z[1, 1], torch.tensor([-1.0, 0, 1])[:, None].expand(3, 5))
+    torch.testing.assert_close(z[1, 2], torch.tensor([-1, -0.5, 0, 0.5, 1]).expand(3, 5))
+
+
+def test_the_layers_are_the_formulas():
+    """Residual in both stacks, the link inside the gate, a skip from each layer to the head."""
+    model, x = taught.PixelCNN((5, 6), 3, 4, 6, (1, 2)).eval(), torch.rand(2, 1, 5, 6)
+    z, skips = model.inputs(x), []
+    v, h = model.vertical_in(z), model.horizontal_in(z)
+    for layer in range(2):
+        a = model.vertical[layer](v)
+        v = v + model.vertical_out[layer](a[:, :6].tanh() * a[:, 6:].sigmoid())
+        b = model.horizontal[layer](h) + model.links[layer](v)
+        skips.append(b[:, :4].tanh() * b[:, 4:].sigmoid())
+        h = h + model.horizontal_out[layer](skips[-1])
+    torch.testing.assert_close(model.logits(x), model.head(torch.cat(skips, 1)))
+
+
 def test_packing_is_undone_by_unpacking_and_never_mixes_rows():
     model, x = taught.PixelCNN((3, 7), 2, 4, 4, (1,), stride=3), torch.randn(2, 5, 3, 7)
     packed = model.pack(x)
@@ -236,11 +258,12 @@ def test_draws_follow_the_exact_distribution(make):
 def test_known_rows_do_not_depend_on_what_stood_below_them():
     model, x = taught.PixelCNN((4, 4), 2, 4, 4, (1,)).eval(), torch.zeros(3, 1, 4, 4)
     draws = []
-    for below in (0.0, 1.0):
+    for below in (0.0, 1.0, math.nan):
         x[:, :, 2:] = below
         torch.manual_seed(2)
         draws.append(model.complete(x, 2))
-    assert torch.equal(*draws)
+    assert torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[0], draws[2])
 
 
 # --- training, uncertainty ---
@@ -270,14 +293,18 @@ def test_the_average_of_the_weights_follows_the_recursion():
 
 
 def test_marginals_are_averages_of_conditionals():
-    model, x = uneven(taught.PixelCNN((3, 3), 4, 4, 4, (1,))), torch.zeros(2, 1, 3, 3)
+    model, x = taught.PixelCNN((3, 3), 4, 4, 4, (1,)).eval(), torch.zeros(2, 1, 3, 3)
+    x[1] = 1
     drawn, p = taught.marginals(model, x, 1, 6)
+    assert (drawn[0, :, 0] == 0).all()
+    assert (drawn[1, :, 0] == 1).all()
     assert drawn.shape == (2, 6, 3, 3)
     assert p.shape == (2, 4, 3, 3)
     torch.testing.assert_close(p.sum(1), torch.ones(2, 3, 3).double())
     with torch.no_grad():
         one = model.log_conditionals(drawn[1][:, None]).exp().mean(0)
     torch.testing.assert_close(p[1], one)
+    assert drawn[1].std(0)[1:].min() > 0
 
 
 def test_coverage_is_nominal_when_the_forecast_is_the_truth():
