@@ -235,7 +235,7 @@ def test_cut_keeps_order_and_drops_the_rest():
 def test_markov_counts_with_back_off_as_written_and_sums_to_one():
     rng = np.random.default_rng(0)
     train, sound, beta = rng.integers(4, size=(3, 50)), rng.integers(5, size=(2, 12)), 2.5
-    p = taught.Markov(train, 2, beta).prob(sound)
+    p = taught.Markov(train, 2, beta).probs(sound)[2]
 
     def count(context: list, code: int | None) -> int:
         found = 0
@@ -254,7 +254,7 @@ def test_markov_counts_with_back_off_as_written_and_sums_to_one():
             expected = (hits + beta * expected) / (count(context, None) + beta)
         assert p[i, t] == pytest.approx(expected)
     every = np.concatenate([np.tile([[1, 2]], (256, 1)), np.arange(256)[:, None]], axis=1)
-    assert taught.Markov(train, 2, beta).prob(every)[:, 2].sum() == pytest.approx(1)
+    assert taught.Markov(train, 2, beta).probs(every)[2][:, 2].sum() == pytest.approx(1)
 
 
 def test_markov_samples_follow_its_probabilities():
@@ -262,7 +262,7 @@ def test_markov_samples_follow_its_probabilities():
     chain = taught.Markov(rng.integers(3, size=(4, 60)), 1, beta=1.0)
     sample = chain.sample(4000, rng)
     after = sample[1:][sample[:-1] == 1]
-    p = chain.prob(np.array([[1, c] for c in range(256)]))[:, 1]
+    p = chain.probs(np.array([[1, c] for c in range(256)]))[1][:, 1]
     expected = np.r_[p[:3], p[3:].sum()] * len(after)
     counts = np.r_[np.bincount(after[after < 3], minlength=3), (after >= 3).sum()]
     assert stats.chisquare(counts, expected).pvalue > 1e-3
