@@ -250,7 +250,7 @@ def test_training_moves_the_generator_to_the_data_and_returns_an_average():
     data = 2 + 0.1 * torch.randn(500, 1, 1, 1).expand(500, 1, 8, 8)
     generator = Point()
     critic = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1), nn.Flatten(0))
-    average = taught.train_gan(generator, critic, data, 1000, lr=1e-2, memory=0.99)
+    average = taught.train_gan(generator, critic, data, 600, lr=2e-2, memory=0.99)
     assert average is not generator
     assert not average.training
     assert average.shift.item() == pytest.approx(2, abs=0.5)
@@ -287,7 +287,7 @@ def test_encoder_finds_what_shows_and_answers_zero_for_what_does_not():
             box = z.unflatten(1, (2, 8, 8))[:, :1]
             return box.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
-    encoder = taught.train_encoder(taught.Encoder(16, 2, 8), Half(), 400)
+    encoder = taught.train_encoder(taught.Encoder(16, 2, 8), Half(), 200)
     z = torch.randn(200, 128)
     with torch.no_grad():
         found = encoder(Half()(z)).unflatten(1, (2, 64))
@@ -363,6 +363,6 @@ def test_training_uses_the_term_for_the_spectrum():
         return (x - 5).square().mean()
 
     critic = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
-    average = taught.train_gan(Point(), critic, torch.zeros(10, 1, 8, 8), 600, match, lr=3e-2, batch_size=8)
-    assert seen == [(8, 1, 8, 8)] * 600
+    average = taught.train_gan(Point(), critic, torch.zeros(10, 1, 8, 8), 300, match, lr=5e-2, batch_size=8)
+    assert seen == [(8, 1, 8, 8)] * 300
     assert average.shift.item() > 3  # without the term it goes to 0
