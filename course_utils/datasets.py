@@ -1,7 +1,7 @@
 """The course's data sets: `load(name)` returns any of them. `data/README.md` describes each: origin, license, quirks.
 
 Built in or generated, with no network: digits, photo_patches, breast_cancer, python_docs, doc_topics, glyphs, channels,
-ratings, cosmic_web, toy_english and five 2-D densities.
+ratings, cosmic_web, plucked_strings, bars_and_stripes, toy_english and five 2-D densities.
 The others are downloaded once into a cache folder and checked against the SHA-256 in `data/registry.txt`.
 """
 
@@ -113,7 +113,9 @@ class Texts(NamedTuple):
     classes: list[str]
 
 
-Dataset = Splits | Images | Ratings | synthetic.KnownRatings | synthetic.Density | synthetic.Grammar
+Dataset = (
+    Splits | Images | Ratings | synthetic.KnownRatings | synthetic.KnownImages | synthetic.Density | synthetic.Grammar
+)
 
 
 def load(name: str) -> Dataset:
@@ -126,8 +128,9 @@ def load(name: str) -> Dataset:
         Split name -> `Split` for images (an `Images`); str for text; two lists of str, English and Turkish, for
         tatoeba_eng_tur; a `Table` for breast_cancer; `Texts` for doc_topics; a list of waveforms, float32 [samples] in
         [-1, 1], and labels, int64 [n], for fsdd.
+        `synthetic.Melodies` by split for plucked_strings, waveforms [n, samples] and the delays of their strings.
         `Ratings` for movielens, `synthetic.KnownRatings` for ratings, `synthetic.Grammar` for toy_english,
-        `synthetic.Density` for a 2-D density.
+        `synthetic.Density` for a 2-D density, `synthetic.KnownImages` for bars_and_stripes.
 
     Raises:
         ValueError: there is no such data set; the message lists the valid names.
@@ -307,6 +310,11 @@ def _cosmic_web() -> Splits:
     return Splits((s, Split(torch.from_numpy(np.log2(1 + 8 * rho) / 9).unsqueeze(1), None)) for s, rho in parts.items())
 
 
+def _plucked_strings() -> Splits:
+    sizes = zip(SPLITS, (200, 20, 20), strict=True)
+    return Splits({split: synthetic.plucked_strings(n, seed) for seed, (split, n) in enumerate(sizes)})
+
+
 def _alphadigits() -> Images:
     from scipy.io import loadmat
 
@@ -391,6 +399,8 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "cosmic_web": _cosmic_web,
     "toy_english": synthetic.toy_english,
     "ratings": synthetic.ratings,
+    "bars_and_stripes": synthetic.bars_and_stripes,
+    "plucked_strings": _plucked_strings,
     **{name: partial(synthetic.density, name) for name in synthetic.DENSITIES},
     "mnist": partial(_mnist, "mnist"),
     "fashion_mnist": partial(_mnist, "fashion_mnist"),

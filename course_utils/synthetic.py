@@ -1,4 +1,5 @@
-"""Generated data with a known truth: densities, a grammar, distorted characters, rock, ratings, the cosmic web."""
+"""Generated data with a known truth: densities, a grammar, characters, rock, ratings, the cosmic web, bars and
+stripes, plucked strings."""
 
 from __future__ import annotations
 
@@ -270,6 +271,45 @@ def channels(style: str, n: int, seed: int, height: int = 32, width: int = 24) -
     return sections.astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class KnownImages:
+    """A distribution of images that lists all that can occur, with the exact probability of each."""
+
+    images: torch.Tensor  # float32 [k, 1, height, width]; all other images have probability 0
+    probabilities: torch.Tensor  # float64 [k]
+
+    def sample(self, n: int, seed: int = 0) -> torch.Tensor:
+        """Draw n images, [n, 1, height, width]; the same seed gives the same images."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        return self.images[torch.multinomial(self.probabilities, n, replacement=True, generator=generator)]
+
+    @property
+    def entropy(self) -> float:
+        """The exact entropy of an image, in nats."""
+        return -(self.probabilities * self.probabilities.log()).sum().item()
+
+
+def bars_and_stripes(size: int = 4) -> KnownImages:
+    """List the binary images of bars (whole columns) or stripes (whole rows): a coin says which of the two, and a coin for
+    each column or row whether it is on. The empty and the full image arise both ways, so they are twice as likely.
+
+    Source: MacKay, Information Theory, Inference, and Learning Algorithms (2003), section 43.3.
+
+    Raises:
+        ValueError: if `size` is below 2, where bars and stripes are the same.
+    """
+    import torch
+
+    if size < 2:
+        raise ValueError(f"size={size}; expected at least 2, as a single pixel is both bar and stripe")
+    on = (torch.arange(2**size)[:, None] >> torch.arange(size)) % 2  # [2**size, size]
+    bars = on[:, None, None, :].expand(-1, 1, size, size)
+    images, counts = torch.cat([bars, bars.mT]).unique(dim=0, return_counts=True)
+    return KnownImages(images.float(), counts.double() / 2 ** (size + 1))
+
+
 GENRES = ("comedy", "crime", "romance", "science fiction", "war", "western")
 
 
@@ -356,3 +396,45 @@ def cosmic_web(
             mass += np.bincount(cell.ravel(), share.ravel(), len(mass))
         density[some] = mass.reshape(-1, size, size) / oversample**2
     return Web(initial, density)
+
+
+SOUND_RATE = 8000  # samples per second
+PITCHES = (220.0, 261.63, 293.66, 329.63, 392.0, 440.0)  # Hz: the notes A3 C4 D4 E4 G4 A4
+STRING_LOSS, NOTE_SAMPLES = 0.99, 2000
+
+
+class Melodies(NamedTuple):
+    """Sounds, and the delay of the string behind each of their notes: `waveforms, delays = …`."""
+
+    waveforms: torch.Tensor  # float32 [n, samples] in [-1, 1], SOUND_RATE samples a second
+    delays: torch.Tensor  # int64 [n, notes], in samples; the pitch is SOUND_RATE / (delay + ½) Hz
+
+
+def plucked_strings(n: int, seed: int, notes: int = 8) -> Melodies:
+    """Draw n melodies on one string that is plucked every quarter of a second, at random pitch and loudness.
+
+    A pluck fills a delay line with N random numbers of mean zero; then each sample is the mean of the two that left the
+    line one round ago, times a loss: x[t] = loss (x[t - N] + x[t - N - 1]) / 2. The mean delays by half a sample, so the
+    pitch is rate / (N + ½); a partial of frequency f shrinks by loss · cos(π f / rate) a period, so high ones die first.
+    Source: Karplus & Strong (1983), Computer Music Journal 7 (2).
+
+    Raises:
+        ValueError: if `n` or `notes` is below 1.
+    """
+    import torch
+    from scipy.signal import lfilter
+
+    if min(n, notes) < 1:
+        raise ValueError(f"n={n}, notes={notes}; expected at least one melody of at least one note")
+    rng = np.random.default_rng(seed)
+    delays = rng.choice(np.rint(SOUND_RATE / np.array(PITCHES) - 0.5).astype(np.int64), size=(n, notes))
+    loudness = rng.choice([0.25, 0.5, 1.0], size=(n, notes))
+    waveforms = np.zeros((n, notes, NOTE_SAMPLES))
+    for delay in np.unique(delays):
+        plucks = rng.uniform(-0.5, 0.5, ((delays == delay).sum(), delay))  # minus their mean: at most 1
+        bursts = np.zeros((len(plucks), NOTE_SAMPLES))
+        bursts[:, :delay] = plucks - plucks.mean(1, keepdims=True)
+        feedback = np.r_[1, np.zeros(delay - 1), -STRING_LOSS / 2, -STRING_LOSS / 2]
+        waveforms[delays == delay] = lfilter([1.0], feedback, bursts)
+    waveforms *= loudness[..., None]
+    return Melodies(torch.from_numpy(waveforms.reshape(n, -1).astype(np.float32)), torch.from_numpy(delays))

@@ -157,6 +157,70 @@ def test_channels_are_reproducible_and_their_styles_are_known():
     assert len(sections.unique(dim=0)) == len(sections)  # none is in two splits
 
 
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_bars_and_stripes_have_the_probabilities_of_their_coins(size):
+    data = datasets.load("bars_and_stripes") if size == 4 else synthetic.bars_and_stripes(size)
+    truth = {}
+    for coins in range(2**size):
+        line = [coins >> k & 1 for k in range(size)]
+        for image in (line * size, [pixel for pixel in line for _ in range(size)]):
+            truth[tuple(image)] = truth.get(tuple(image), 0) + 2.0 ** -(size + 1)
+    found = dict(zip(map(tuple, data.images.flatten(1).int().tolist()), data.probabilities.tolist(), strict=True))
+    assert found == truth
+    assert len(truth) == 2 ** (size + 1) - 2
+    assert data.images.shape[1:] == (1, size, size)
+    assert data.entropy == pytest.approx(-sum(p * math.log(p) for p in truth.values()), rel=1e-12)
+
+
+def test_bars_and_stripes_are_drawn_by_their_probabilities():
+    data, n = datasets.load("bars_and_stripes"), 20_000
+    drawn, counts = data.sample(n).unique(dim=0, return_counts=True)
+    assert torch.equal(drawn, data.images)  # unique sorts both
+    assert stats.chisquare(counts.numpy(), n * data.probabilities.numpy()).pvalue > 1e-3
+    assert torch.equal(data.sample(5, seed=3), data.sample(5, seed=3))
+    assert not torch.equal(data.sample(50, seed=3), data.sample(50, seed=4))
+    with pytest.raises(ValueError, match=r"size=1; expected at least 2"):
+        synthetic.bars_and_stripes(1)
+
+
+def test_plucked_strings_have_the_pitch_and_the_decay_of_their_delay():
+    data = datasets.load("plucked_strings")
+    rate, samples = synthetic.SOUND_RATE, synthetic.NOTE_SAMPLES
+    assert [len(part.waveforms) for part in data.values()] == [200, 20, 20]
+    for sounds, delays in data.values():
+        assert sounds.shape == (len(delays), 8 * samples)
+        assert 0.2 < sounds.abs().max() <= 1
+    sounds, delays = data["train"]
+    notes = sounds.view(-1, samples).double()
+    window = torch.hann_window(samples // 2, dtype=torch.float64)
+    halves = notes.view(-1, 2, samples // 2).unbind(1)
+    first, second = (torch.fft.rfft(half * window, 8 * samples).abs() for half in halves)
+    for delay in delays.unique():
+        chosen = delays.flatten() == delay
+        low, high = (int(8 * samples / (delay + 0.5) * factor) for factor in (0.8, 1.2))  # bins about the pitch
+        power, later = ((part[chosen, low:high] ** 2).sum(0) for part in (first, second))
+        peak = low + power.argmax()
+        pitch = rate / (delay + 0.5)
+        assert abs(peak * rate / (8 * samples) - pitch) < 0.75 * rate / (8 * samples), delay  # three quarters of a bin
+        periods = samples / 2 / (delay + 0.5)
+        shrinks = (synthetic.STRING_LOSS * torch.cos(torch.pi * pitch / rate)) ** periods  # in half a note
+        assert (later[peak - low] / power[peak - low]).sqrt() == pytest.approx(shrinks.item(), rel=0.02), delay
+
+
+def test_plucked_strings_obey_the_recursion_from_a_burst_of_mean_zero():
+    sounds, delays = synthetic.plucked_strings(3, seed=5, notes=2)
+    again = synthetic.plucked_strings(3, seed=5, notes=2)
+    assert torch.equal(sounds, again.waveforms)
+    assert not torch.equal(sounds, synthetic.plucked_strings(3, seed=6, notes=2).waveforms)
+    for note, delay in zip(sounds.view(6, -1), delays.flatten(), strict=True):
+        t = torch.arange(delay + 1, len(note))
+        expected = synthetic.STRING_LOSS / 2 * (note[t - delay] + note[t - delay - 1])
+        assert torch.allclose(note[t], expected, rtol=0, atol=1e-6)
+        assert abs(note[:delay].mean()) < 1e-6
+    with pytest.raises(ValueError, match="n=0"):
+        synthetic.plucked_strings(0, seed=0)
+
+
 def test_channels_look_like_their_style():
     data = datasets.load("channels")
     x, style = (torch.cat(parts) for parts in zip(data["test"], data["outside"], strict=True))
