@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import kstest
 from torch import nn
 
 from course_utils.results import load_weights
@@ -307,14 +308,33 @@ def test_marginals_are_averages_of_conditionals():
     assert drawn[1].std(0)[1:].min() > 0
 
 
+def test_transform_is_uniform_on_the_step_of_the_distribution_function():
+    """Level 1 of (0.2, 0.5, 0.3): the step runs from 0.2 to 0.7, whatever the pixel next to it holds."""
+    p = torch.tensor([0.2, 0.5, 0.3]).double().view(1, 3, 1, 1).expand(4000, 3, 1, 2)
+    k = torch.tensor([1, 2]).view(1, 1, 2).expand(4000, 1, 2)
+    u = taught.transform(p, k)
+    assert u.shape == (4000, 1, 2)
+    for column, (low, high) in enumerate([(0.2, 0.7), (0.7, 1.0)]):
+        found = (u[:, 0, column] - low) / (high - low)
+        assert found.min() >= 0
+        assert found.max() <= 1
+        assert kstest(found.numpy(), "uniform").pvalue > 1e-4
+
+
+def test_coverage_is_the_share_in_the_middle_and_its_error_counts_images():
+    u = torch.tensor([[0.04, 0.5, 0.7, 0.96], [0.2, 0.3, 0.4, 0.9]]).double()
+    assert taught.coverage(u, 0.9) == pytest.approx((0.75, 0.25))
+    assert taught.coverage(u.view(2, 2, 2), 0.5) == pytest.approx((0.5, 0.0))
+
+
 def test_coverage_is_nominal_when_the_forecast_is_the_truth():
     p = torch.rand(300, 5, 8, 8).double()
     p = p / p.sum(1, keepdim=True)
     k = torch.multinomial(p.movedim(1, 3).reshape(-1, 5), 1).view(300, 8, 8)
     for nominal in (0.5, 0.9):
-        share, error = taught.coverage(p, k, nominal)
+        share, error = taught.coverage(taught.transform(p, k), nominal)
         assert abs(share - nominal) < 4 * error
-    assert taught.coverage(p, (k + 2) % 5, 0.5)[0] < 0.48
+    assert taught.coverage(taught.transform(p, (k + 2) % 5), 0.5)[0] < 0.48
 
 
 # --- errors, shipped weights ---
