@@ -280,10 +280,10 @@ def test_adam_has_dcgans_momentum(monkeypatch: pytest.MonkeyPatch):
 
 def test_training_repeats_and_looks_on_time():
     x, states, seen = torch.rand(50, 1, 8, 8), [], []
-    for _ in range(2):
+    for drawn in (0, 7):
         torch.manual_seed(3)
         G, D = L.Generator(8, latent=4, width=4), L.Discriminator(8, width=4, norm=False)
-        torch.rand(7)  # what was drawn before does not matter
+        torch.rand(drawn)  # what was drawn before does not matter
         L.train_pair(G.eval(), D.eval(), x, "WGAN-GP", 5, batch_size=8, seed=1, every=2, look=seen.append)
         assert G.training
         assert D.training
@@ -316,6 +316,188 @@ def test_each_recipe_changes_one_thing():
     for_G, for_D, _ = L.RECIPES["dense hidden layers"]
     assert layers(L.Generator(8, **for_G), nn.Linear)
     assert layers(L.Discriminator(8, **for_D), nn.Linear)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """Replace the training of the digits' networks by notes of what would be trained, and how."""
+    calls = []
+
+    def note(G, D, x, loss, rounds, **settings):
+        calls.append((G, D, x, loss, rounds, settings))
+
+    monkeypatch.setattr(L, "train_pair", note)
+    monkeypatch.setattr(L, "x_train", torch.zeros(3, 1, 8, 8), raising=False)
+    return calls
+
+
+def test_recipes_reach_the_networks_and_the_training(trained: list[tuple]):
+    for name, (for_G, for_D, _) in L.RECIPES.items():
+        made = L.train_recipe(name, 5, 12)
+        G, D, x, loss, rounds, settings = trained.pop()
+        assert made is G
+        assert x is L.x_train
+        assert (loss, rounds, settings["seed"]) == ("GAN", 12, 5)
+        assert repr(G) == repr(L.Generator(8, latent=16, width=16, **for_G))
+        assert repr(D) == repr(L.Discriminator(8, width=16, **for_D))
+        assert G.tanh is (name != "no tanh")
+        assert settings.get("beta1", 0.5) == (0.9 if name == "β₁ = 0.9" else 0.5)
+        first = layers(G, nn.ConvTranspose2d)[0].weight.std()
+        assert (first > 0.03) == (name == "PyTorch's initial weights")
+    torch.manual_seed(5)
+    expected = L.Generator(8, latent=16, width=16).state_dict()
+    made = L.train_recipe("full recipe", 5, 12).state_dict()
+    assert all(torch.equal(value, made[key]) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("loss", L.LOSSES)
+def test_cells_of_the_map_differ_in_loss_and_step_only(loss: str, trained: list[tuple]):
+    made = L.train_cell(loss, 3e-3, 4, 9)
+    G, D, _, used, rounds, settings = trained.pop()
+    assert made is G
+    assert (used, rounds, settings) == (loss, 9, {"lr": 3e-3, "n_critic": 2, "seed": 4})
+    assert repr(G) == repr(L.Generator(8, latent=16, width=16))
+    assert not layers(D, nn.BatchNorm2d)
+
+
+# --- what is recorded ---
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """Collect the rows that would go to the table of results."""
+    rows = []
+
+    def note(lecture, model, dataset, metric, value, unit, **facts):
+        assert lecture == "12"
+        rows.append({"model": model, "dataset": dataset, "metric": metric, "value": value, "unit": unit} | facts)
+
+    monkeypatch.setattr(L, "record", note)
+    return rows
+
+
+def test_seeds_are_averaged_on_the_logarithm(recorded: list[dict]):
+    L.record_over_seeds("DCGAN, x", "Fréchet distance, ablation", [1.0, 10.0, 100.0])
+    [row] = recorded
+    assert math.isclose(row["value"], 10)
+    assert math.isclose(row["spread"], math.log(10))  # divisor n - 1
+    assert row["note"].startswith("3 seeds")
+    assert (row["kind"], row["budget"]) == ("estimate", "full")
+
+
+class Flat:
+    """A stand-in for lecture 10: pixels are the features."""
+
+    @staticmethod
+    def image_features(images: torch.Tensor, name: str):
+        assert name == "mnist"
+        return images.flatten(1).double().numpy()
+
+
+def test_precision_is_of_samples_and_recall_of_data(monkeypatch: pytest.MonkeyPatch, recorded: list[dict]):
+    torch.manual_seed(0)
+    real = torch.rand(300, 1, 2, 2)
+    one_place = 0.5 + 0.01 * torch.rand(300, 1, 2, 2)  # inside the data, but nowhere else
+    monkeypatch.setattr(L, "x_test", real, raising=False)
+    monkeypatch.setattr(L, "features", lambda images: Flat.image_features(images, "mnist"), raising=False)
+    monkeypatch.setattr(L, "lecture", lambda number: Flat)
+    for found in (L.measure(one_place), L.record_full("mnist", "DCGAN", one_place, real, 0, seconds=3.0)):
+        assert found["precision"] > 0.9
+        assert found["recall"] < 0.1
+        assert found["Fréchet distance"] > 0.1
+    assert [row["metric"] for row in recorded] == ["Fréchet distance", "precision", "recall"]
+    assert all(row["value"] == found[row["metric"]] and row["seconds"] == 3.0 for row in recorded)
+
+
+class Drawer:
+    """A stand-in for a trained model, all of whose images have one gray level."""
+
+    n_latent = 3
+
+    def __init__(self, level: float):
+        self.level = level
+
+    def sample(self, n: int) -> torch.Tensor:
+        return torch.full((n, 1, 8, 8), self.level)
+
+    def mean_image(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(z), 1, 8, 8), self.level / 2)
+
+
+def test_contestants_keep_their_names_and_numbers(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+
+    def train(*settings):
+        calls.append(settings)
+        return Drawer(0.2 if settings[0] == "full recipe" else 0.6)
+
+    monkeypatch.setattr(L, "train_vae", lambda seed: Drawer(0.8))
+    monkeypatch.setattr(L, "train_recipe", train)
+    monkeypatch.setattr(L, "train_cell", train)
+    monkeypatch.setattr(L, "measure", lambda images: (len(images), round(images.max().item(), 3)))
+    for name, value in {"x_test": torch.zeros(7), "best": {"WGAN-GP": 3e-3}, "rounds": 5, "map_rounds": 6}.items():
+        monkeypatch.setattr(L, name, value, raising=False)
+    expected = {"VAE, samples": 0.8, "VAE, mean images": 0.4, "DCGAN": 0.2, "WGAN-GP": 0.6}
+    expected = {name: (7, level) for name, level in expected.items()}  # as many as there are test images
+    assert L.contest(4) == expected
+    assert calls == [("WGAN-GP", 3e-3, 4, 6), ("full recipe", 4, 5)]
+    assert L.contest(4, torch.full((20, 1, 8, 8), 0.2), Drawer(0.6)) == expected
+    assert len(calls) == 2  # what is given is not trained again
+
+
+def test_the_round_that_is_best_on_validation_is_kept(monkeypatch: pytest.MonkeyPatch):
+    class Split:
+        def __init__(self, value: float):
+            self.images = torch.full((4, 1, 28, 28), value)
+
+    distances, seen, marks = iter([5.0, 2.0, 3.0]), [], []
+
+    def train(G, D, x, loss, rounds, *, every, look, **settings):
+        assert x.max() == 1
+        assert (loss, rounds, every) == ("WGAN-GP", 12, 2)
+        assert not layers(D, nn.BatchNorm2d)
+        for number in (1, 2, 3):
+            with torch.no_grad():
+                G.layers[1].bias.fill_(number)
+            before = torch.get_rng_state()
+            look(number)
+            assert torch.equal(before, torch.get_rng_state())  # looking does not change the training
+            marks.append(number)
+
+    def distance(samples, valid):
+        seen.append((len(samples), float(valid.max())))
+        return next(distances)
+
+    splits = {"train": Split(1.0), "valid": Split(0.5), "test": Split(0.25)}
+    monkeypatch.setattr(L, "load", lambda name: splits)
+    monkeypatch.setattr(L, "lecture", lambda number: Flat)
+    monkeypatch.setattr(L, "train_pair", train)
+    monkeypatch.setattr(L, "frechet_distance", distance)
+    G, best = L.train_full("mnist", "WGAN-GP", 0.01, 0)
+    assert seen == [(5000, 0.5)] * 3  # against the validation images
+    assert marks == [1, 2, 3]
+    assert (best["round"], best["distance"], best["loss"], best["rounds"]) == (2, 2.0, "WGAN-GP", 12)
+    assert (G.layers[1].bias == 2).all()
+    assert not G.training
+
+
+def test_the_better_generator_ships(monkeypatch: pytest.MonkeyPatch):
+    saved = []
+    monkeypatch.setattr(L, "save_weights", lambda *parts: saved.append(parts))
+    gans = {}
+    for loss, distance in (("GAN", 3.0), ("WGAN-GP", 2.0)):
+        G = L.Generator(28, latent=64, width=32)
+        facts = {"loss": loss, "distance": distance, "round": 4, "rounds": 5, "seconds": 6.0}
+        gans[loss] = (G, facts)
+    test = torch.rand(30, 1, 28, 28)
+    L.ship("mnist", gans, test, {"precision": 0.5})
+    [(shipped, name, card)] = saved
+    assert name == "12_gan_mnist"
+    assert (card["loss"], card["valid_frechet_distance"], card["precision"]) == ("WGAN-GP", 2.0, 0.5)
+    assert (card["kept_round"], card["rounds"], card["seconds"]) == (4, 5, 6.0)
+    for key, value in gans["WGAN-GP"][0].state_dict().items():
+        assert torch.allclose(shipped.generator.state_dict()[key].float(), value.float(), rtol=1e-3, atol=1e-6)
+    assert (shipped.examples / 255 - test[:24]).abs().max() < 0.51 / 255
 
 
 # --- the critic's biases ---
@@ -374,6 +556,10 @@ def test_the_shipped_generators(name: str):
     card = load_weights(shipped, f"12_gan_{name}")
     assert card["dataset"] == name
     assert card["loss"] in ("GAN", "WGAN-GP")
+    label = {"GAN": "DCGAN"}.get(card["loss"], card["loss"])
+    rows = table("full").set_index(["lecture", "dataset", "model"]).loc[("12", name, label)].set_index("metric")
+    for metric in ("Fréchet distance", "precision", "recall"):
+        assert math.isclose(rows.loc[metric, "value"], card[metric], abs_tol=1e-5)
     assert all(value.dtype != torch.float16 for value in shipped.state_dict().values())
     torch.manual_seed(0)
     samples, real = shipped.eval().generator.sample(200), shipped.examples / 255
