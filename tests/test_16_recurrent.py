@@ -262,6 +262,17 @@ def test_truncation_is_a_bias_and_a_full_window_has_none():
     assert errors[0] > errors[1] > 0
 
 
+def test_the_cost_of_length_counts_each_storage_once():
+    w = torch.ones((), requires_grad=True)
+
+    def cell(x: torch.Tensor):
+        return (torch.cat([x[:, :4] * w, x[:, 4:] * w], 1),)  # keeps two views of x, and for the square the result
+
+    seconds, kept = taught.cost_of_length(cell, 10)
+    assert kept == 2 * 16 * 10 * 32 * 4
+    assert 0 < seconds < 60
+
+
 # --- the character model ---
 
 
@@ -372,6 +383,130 @@ def test_training_carries_the_state_over_windows_but_not_the_gradient():
     carried = [s for s in seen if s is not None]
     assert len(carried) == len(seen) - 2
     assert all(not part.requires_grad and part.abs().sum() > 0 for state in carried for part in state)
+
+
+def test_recurrent_weights_are_dropped_anew_for_each_window_and_only_while_training():
+    used, rng = [], np.random.default_rng(0)
+
+    class Spy(taught.CharRNN):
+        def forward(self, x, state=None):
+            used.append(self.core.weight_hh_l0.detach().clone())
+            return super().forward(x, state)
+
+    model, text = Spy("ab", 24), "".join(rng.choice(list("ab"), 400))
+    before = model.core.weight_hh_l0.detach().clone()
+    list(taught.train_text(model, text, epochs=1, n_streams=2, window=20, drop_recurrent=0.3))
+    zeros = torch.stack([W == 0 for W in used])
+    n = zeros.numel()
+    assert zeros.double().mean() == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / n))
+    assert (zeros[0] != zeros[1]).any()
+    torch.testing.assert_close(used[0], torch.where(zeros[0], 0, before / 0.7))  # the first window: no step yet
+    assert (model.core.weight_hh_l0 != 0).all()
+    assert not torch.equal(model.core.weight_hh_l0, before)
+    model.log_prob("abba")
+    assert torch.equal(used[-1], model.core.weight_hh_l0)
+
+
+def test_passes_begin_at_different_characters_and_read_the_text_in_order():
+    seen = []
+
+    class Spy(taught.CharRNN):
+        def forward(self, x, state=None):
+            seen.append(x)
+            return super().forward(x, state)
+
+    alphabet = "".join(chr(k) for k in range(40, 440))
+    list(taught.train_text(Spy(alphabet, 2), alphabet, epochs=4, n_streams=2, window=20))
+    passes = [torch.cat(seen[k : k + len(seen) // 4], 1) for k in range(0, len(seen), len(seen) // 4)]
+    starts = {int(x[0, 1]) for x in passes}
+    assert len(starts) > 1
+    for x in passes:
+        assert (x[:, 0] == len(alphabet)).all()  # the start mark
+        assert (x[:, 1:].diff(dim=1) == 1).all()
+        assert x[1, 1] - x[0, 1] == x.shape[1]  # the streams follow one another
+
+
+def test_the_step_size_rises_and_falls(monkeypatch: pytest.MonkeyPatch):
+    rates, norms = [], []
+
+    class Spy(torch.optim.Adam):
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+            gradients = [p.grad for p in self.param_groups[0]["params"]]
+            norms.append(torch.cat([g.flatten() for g in gradients]).norm().item())
+            super().step()
+            for g in gradients:
+                g.fill_(math.nan)  # the next step must not add to these
+
+    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    model = taught.CharRNN("ab", 5)
+    with torch.no_grad():
+        model.readout.weight.mul_(1e4)  # large gradients
+    list(taught.train_text(model, "abba" * 200, epochs=3, n_streams=2, window=20, lr=0.01))
+    top = int(np.argmax(rates))
+    assert max(rates) == pytest.approx(0.01, rel=0.1)
+    assert 0 < top < len(rates) / 5
+    assert np.all(np.diff(rates[: top + 1]) > 0)
+    assert np.all(np.diff(rates[top:]) < 0)
+    assert rates[-1] < 1e-3 * max(rates)
+    assert np.max(norms) == pytest.approx(1, abs=1e-3)  # clipped, and without what the step before left
+
+
+def test_shipping_chooses_the_pass_on_training_text_and_measures_what_is_stored(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    plays = {name: "".join(rng.choice(list("abc \n"), n)) for name, n in (("train", 6_000), ("valid", 500))}
+    shipped, rows = {}, []
+
+    def save(model: nn.Module, name: str, card: dict):
+        shipped.update({key: w.clone() for key, w in model.state_dict().items()}, card=card, name=name)
+
+    monkeypatch.setattr(taught, "load", lambda name: plays)
+    monkeypatch.setattr(taught, "save_weights", save)
+    monkeypatch.setattr(taught, "record", lambda *a, **more: rows.append((a, more)))
+    kept = []
+    for text in (plays["valid"], plays["valid"][::-1] + "z"):
+        plays["valid"] = text
+        torch.manual_seed(0)
+        model = taught.CharRNN(taught.SHAKESPEARE, 6, 4)
+        taught.train_and_ship(model, 3)
+        kept.append(shipped["core.weight_hh_l0"])
+        stored = {key: w.float() for key, w in shipped.items() if isinstance(w, torch.Tensor)}
+        assert shipped["core.weight_hh_l0"].dtype == torch.float16
+        model.load_state_dict(stored)
+        nll = model.eval().nll(text, before=plays["train"][-1_000:])
+        assert shipped["card"]["nll"] == rows[-1][0][4] == pytest.approx(nll, abs=1e-6)
+        cut = 6_000 * 19 // 20
+        chosen = model.nll(plays["train"][cut:], before=plays["train"][cut - 1_000 : cut])
+        assert shipped["card"]["chosen at"] == pytest.approx(chosen, abs=2e-3)  # half precision came after
+    assert torch.equal(*kept)  # the held-out text has no say
+
+    def passes(model: taught.CharRNN, text: str, **_):
+        assert text == plays["train"][:cut]
+        for wrong in (5.0, 0.0, 9.0):  # uniform in the second pass only, and best there
+            nn.init.zeros_(model.readout.weight)
+            model.readout.bias.data = wrong * torch.arange(65.0).flip(0)
+            yield 1.0
+
+    monkeypatch.setattr(taught, "train_text", passes)
+    taught.train_and_ship(taught.CharRNN(taught.SHAKESPEARE, 6, 4), 3)
+    assert (shipped["readout.bias"] == 0).all()
+    assert shipped["card"]["nll"] == pytest.approx(math.log(65), abs=1e-6)
+
+
+def test_the_target_of_the_truncation_task_is_the_symbol_of_some_steps_ago(monkeypatch: pytest.MonkeyPatch):
+    seen, own = [], taught.bptt
+
+    def spy(*call):
+        seen.append(call)
+        return own(*call)
+
+    monkeypatch.setattr(taught, "bptt", spy)
+    taught.truncation_bias(0.9, (4,), n=3, T=20, delay=3)
+    assert [call[-1] for call in seen] == [None, 4] * 3
+    for call in seen:
+        x, y = call[5:7]
+        assert (y[3:] == x.argmax(1)[:-3]).all()
+        assert np.abs(np.linalg.eigvals(call[0].numpy())).max() == pytest.approx(0.9)
 
 
 @pytest.mark.skipif(not (WEIGHTS / "16_lstm_tinyshakespeare.safetensors").exists(), reason="not trained yet")
