@@ -86,11 +86,17 @@ def test_a_trained_discriminator_is_the_share_of_data_and_one_half_between_equal
     assert (torch.sigmoid(taught.train_discriminator(p, p, 500)(x)) - 0.5).abs().max() < 0.1
 
 
-def test_value_of_modes():
-    assert taught.value_of_modes(8) == pytest.approx(-math.log(4), abs=1e-12)
-    one = 7 / 8 * math.log(2) + 1 / 8 * math.log(2 / 9) + math.log(16 / 9) - math.log(4)
-    assert taught.value_of_modes(1) == pytest.approx(one)
-    assert np.all(np.diff([taught.value_of_modes(m) for m in range(1, 9)]) < 0)
+@given(share=st.floats(0.01, 0.99))
+def test_value_of_missing_is_that_of_the_best_discriminator(share: float):
+    """D* is p / (p + q): on the part that the generator covers 1 - share against 1, elsewhere one."""
+    covered = 1 - share
+    V = covered * math.log(covered / (covered + 1)) + math.log(1 / (covered + 1))
+    assert taught.value_of_missing(share) == pytest.approx(V, abs=1e-12)
+
+
+def test_value_of_missing_nothing_and_all():
+    assert taught.value_of_missing(0) == pytest.approx(-math.log(4), abs=1e-12)
+    assert taught.value_of_missing(1) == pytest.approx(0, abs=1e-12)
 
 
 # --- the generator's losses ---
@@ -103,6 +109,13 @@ def test_slopes_of_both_losses(logit: float):
     slopes = [torch.autograd.grad(loss(f), f)[0] for loss in (taught.saturating, taught.non_saturating)]
     torch.testing.assert_close(slopes[0], -D, rtol=1e-9, atol=0)
     torch.testing.assert_close(slopes[1], -torch.sigmoid(-f.detach()), rtol=1e-9, atol=0)
+
+
+def test_losses_do_not_depend_on_the_size_of_the_batch():
+    fake = torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
+    for loss in (taught.saturating, taught.non_saturating):
+        assert loss(fake).shape == (2,)
+        torch.testing.assert_close(loss(fake.repeat(1, 4)), loss(fake))
 
 
 def test_saturating_is_the_generators_part_of_the_value():
@@ -234,6 +247,27 @@ def test_penalty_of_a_linear_discriminator_is_its_squared_slope():
         torch.testing.assert_close(penalty, D.net.weight.square().sum((1, 2)))
 
 
+def test_the_penalty_counts_half_of_its_weight_and_at_real_examples():
+    """Adam's first step shows the sign of each slope; a wrong weight or place turns some of them."""
+    data, weight = cloud(), 5.0
+    game, twin = taught.new_game([4]), taught.new_game([4])
+    taught.train_gan(data, game, 1, (0.0, 2e-3), r1=weight, n=32)
+    real, fake = twin.batch(data, 32).requires_grad_(), twin.draw(32).detach()
+
+    def slopes(scale: float, place: torch.Tensor) -> list[torch.Tensor]:
+        place = place.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(twin.D(place).sum(), place, create_graph=True)
+        aim = taught.value(twin.D(real), twin.D(fake)).sum() - scale * slope.square().sum(2).mean()
+        return torch.autograd.grad(aim, list(twin.D.parameters()))
+
+    up = slopes(weight / 2, real)
+    for p, slope, after in zip(twin.D.parameters(), up, game.D.parameters(), strict=True):
+        clear = slope.abs() > 1e-5
+        torch.testing.assert_close((after - p)[clear], 2e-3 * slope.sign()[clear], rtol=1e-2, atol=1e-6)
+    for other in (slopes(weight, real), slopes(weight / 2, fake)):
+        assert any((a * b < -1e-8).any() for a, b in zip(up, other, strict=True))
+
+
 def test_the_penalty_flattens_the_logit():
     data, slopes = cloud(), []
     for r1 in (0.0, 20.0):
@@ -327,14 +361,6 @@ def test_count_modes_of_nothing_good():
 def test_count_modes_refuses(samples: torch.Tensor, centers: torch.Tensor, radius: float, message: str):
     with pytest.raises(ValueError, match=message):
         taught.count_modes(samples, centers, radius)
-
-
-def test_pareto_front_by_brute_force():
-    points = np.random.default_rng(0).integers(0, 5, size=(40, 2)).astype(float)
-    points[7] = points[3]  # equals do not push each other off the front
-    beaten = [any((q >= p).all() and (q > p).any() for q in points) for p in points]
-    assert taught.pareto(points).tolist() == [not b for b in beaten]
-    assert taught.pareto(np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 1.0]])).tolist() == [True, True, False]
 
 
 def test_scores_of_the_data():
