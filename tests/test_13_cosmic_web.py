@@ -366,3 +366,75 @@ def test_training_uses_the_term_for_the_spectrum():
     average = taught.train_gan(Point(), critic, torch.zeros(10, 1, 8, 8), 300, match, lr=5e-2, batch_size=8)
     assert seen == [(8, 1, 8, 8)] * 300
     assert average.shift.item() == pytest.approx(5, abs=0.3)  # without the term it goes to 0
+
+
+class Gray(nn.Module):
+    """A generator of black boxes, so that only penalties pull on a critic that is linear."""
+
+    latent = 1
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return 0 * self.norm(1 + z).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+
+
+def test_penalty_is_half_gamma_times_the_squared_slope_four_times_on_every_fourth_step():
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(64, 1, bias=False), nn.Flatten(0))
+    before, lr, gamma = critic[1].weight.clone(), 0.05, 0.7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "Adam", lambda parameters, lr, betas: torch.optim.SGD(parameters, lr))
+        taught.train_gan(Gray(), critic, torch.zeros(10, 1, 8, 8), 6, lr=lr, gamma=gamma)
+    # steps 0 and 4 of 6; the schedule takes the rate of step 4 down to 2 (1 - 4/6) of the first one
+    left = (1 - 4 * gamma * lr) * (1 - 4 * gamma * lr * 2 / 3)
+    torch.testing.assert_close(critic[1].weight, left * before)
+
+
+def test_average_holds_the_statistics_of_batch_norm():
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
+    generator = Gray()
+    average = taught.train_gan(generator, critic, torch.zeros(10, 1, 8, 8), 60)
+    assert average.norm.num_batches_tracked == generator.norm.num_batches_tracked == 120
+    assert average.norm.running_mean.item() == pytest.approx(1, abs=0.2)  # starts at 0
+
+
+def test_every_box_is_moved_before_a_critic_or_an_encoder_of_data_sees_it():
+    seen = []
+
+    class Watch(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.mean().item())
+            return x
+
+    critic = nn.Sequential(Watch(), nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
+    encoder = nn.Sequential(Watch(), nn.Flatten(), nn.Linear(64, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(taught.train_gan.__globals__, "move", lambda x: x + 100)
+        taught.train_gan(Gray(), critic, torch.zeros(10, 1, 8, 8), 2)
+        assert seen == pytest.approx([100] * 6)  # drawn, real, drawn
+        seen.clear()
+        taught.train_encoder(encoder, Gray().eval(), 2, torch.zeros(10, 1, 8, 8))
+        assert seen == pytest.approx([0, 100] * 2)  # drawn with its code, data
+
+
+def test_drawn_boxes_are_moved_one_by_one():
+    class Fixed(nn.Module):
+        latent = 1
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return torch.arange(64.0).view(1, 1, 8, 8).expand(len(z), 1, 8, 8)
+
+    boxes = taught.draw_boxes(Fixed(), 150)
+    assert boxes.shape == (150, 1, 8, 8)
+    assert len(boxes.flatten(1).unique(dim=0)) > 100  # of 512 places: about 130 differ
+    torch.testing.assert_close(boxes.flatten(1).sort(1)[0], torch.arange(64.0).expand(150, 64))
+
+
+def test_share_is_of_the_bins_that_are_off_by_less_than_one_scatter(density):
+    yardstick = taught.Yardstick(density)
+    deviations = {"one-point": np.array([[0.9, -0.9, 1.1, -1.1]]), "power": np.array([[0.0], [5.0]])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yardstick, "deviations", lambda boxes, n: deviations)
+        assert yardstick.shares(density, 20) == {"one-point": 0.5, "power": 0.5}
