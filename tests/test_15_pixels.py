@@ -280,6 +280,33 @@ def test_training_finds_the_distribution_of_tiny_images():
     assert entropy - 1e-5 < taught.nll(model, data).mean().item() < entropy + 0.05
 
 
+class Slope(nn.Module):
+    """log p(x) = w: with a gradient of constant size, AdamW moves w by its step size."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.path, self.seen = nn.Parameter(torch.zeros(1, dtype=torch.float64)), [], []
+
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.training
+        self.path.append(self.w.item())
+        self.seen.append(x.flatten().tolist())
+        return self.w.expand(len(x))
+
+
+def test_training_keeps_its_schedule_and_sees_each_image_once_an_epoch():
+    model, steps = Slope(), 200
+    taught.train(model, torch.arange(10.0), steps, 3, 0.01)
+    w = torch.tensor([*model.path, model.w.item()], dtype=torch.float64)
+    moved = (w[1:] - w[:-1]) / (1 - 0.05 * w[:-1])  # without the decay of the weights
+    expected = [0.01 * min(1, (k + 1) / 50, (1 - k / steps) / 0.6) for k in range(steps)]
+    torch.testing.assert_close(moved.tolist(), expected, rtol=1e-4, atol=1e-9)
+    assert len(model.seen) == steps
+    for k in range(0, steps - 2, 3):  # nine of ten images, then a new order
+        assert len({*model.seen[k], *model.seen[k + 1], *model.seen[k + 2]}) == 9
+    assert len({tuple(batch) for batch in model.seen}) > steps / 2
+
+
 def test_the_average_of_the_weights_follows_the_recursion():
     """Two updates without noise: after step s, keep s/(s + 20) of the average."""
     torch.manual_seed(3)
