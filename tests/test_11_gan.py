@@ -210,6 +210,23 @@ def test_discriminator_steps_up_and_generator_down():
         torch.testing.assert_close((after - p)[clear], -lr[0] * slope.sign()[clear], rtol=1e-2, atol=1e-6)
 
 
+def test_three_steps_are_those_of_a_plain_loop():
+    data, lr = cloud(), (1e-3, 2e-3)
+    game, twin = taught.new_game([4]), taught.new_game([4])
+    taught.train_gan(data, game, 3, lr, n=32)
+    adam = {p: torch.optim.Adam(p.parameters(), r, (0.5, 0.999)) for p, r in zip((twin.G, twin.D), lr, strict=True)}
+    for _ in range(3):
+        real, fake = twin.batch(data, 32), twin.draw(32).detach()
+        for player in (twin.D, twin.G):
+            loss = taught.non_saturating(twin.D(twin.draw(32))) if player is twin.G else -taught.value(
+                twin.D(real), twin.D(fake))  # fmt: skip
+            adam[player].zero_grad()
+            loss.sum().backward()
+            adam[player].step()
+    for a, b in zip(parameters(twin.G) + parameters(twin.D), parameters(game.G) + parameters(game.D), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
+
+
 def test_the_generator_learns_even_from_a_certain_discriminator():
     game = taught.new_game([0])
     game.D.net[-1].bias.data -= 40  # D(G(z)) is about 1e-17: the saturating loss would not move Adam
