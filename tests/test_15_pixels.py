@@ -307,6 +307,27 @@ def test_training_keeps_its_schedule_and_sees_each_image_once_an_epoch():
     assert len({tuple(batch) for batch in model.seen}) > steps / 2
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_training_in_half_precision_only_when_asked(bf16: bool):
+    class Watch(Slope):
+        def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+            assert torch.is_autocast_enabled("cpu") == bf16
+            return super().log_prob(x)
+
+    taught.train(Watch(), torch.arange(4.0), 2, 2, 0.01, bf16=bf16)
+
+
+def test_dropout_is_in_both_stacks():
+    """With all gates dropped, the vertical stack is its first layer, and the head gets nothing."""
+    model, x = taught.PixelCNN((4, 4), 3, 4, 6, (1, 1), dropout=1.0).train(), torch.rand(2, 1, 4, 4)
+    z = model.inputs(x)
+    for out in model.vertical_out:
+        nn.init.zeros_(out.bias)
+    for link, told in zip(model.links, model.context(z), strict=True):
+        torch.testing.assert_close(told, link(model.vertical_in(z)))
+    torch.testing.assert_close(model.logits(x), model.head(torch.zeros(2, 8, 4, 4)))
+
+
 def test_the_average_of_the_weights_follows_the_recursion():
     """Two updates without noise: after step s, keep s/(s + 20) of the average."""
     torch.manual_seed(3)
