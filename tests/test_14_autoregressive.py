@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -353,6 +354,16 @@ def test_completion_errors_vanish_for_the_truth_and_not_for_coins():
     assert taught.completion_errors(coins, data, one, known)[0] == pytest.approx(0.75)
 
 
+def test_the_guess_that_ignores_what_is_known_is_the_marginal():
+    data = bars_and_stripes(2)
+    known = torch.tensor([[True, True], [False, False]])
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # the lower row must be 1, 0
+    rows = data.images[:, 0, 1]
+    probability = data.probabilities[(rows == x[1]).all(1)].sum().item()
+    blind = taught.completion_errors(taught.FVSBN((2, 2)).double(), data, x, known)[1]
+    assert blind == pytest.approx(1 - probability)
+
+
 def test_known_pixels_come_first():
     known = torch.rand(4, 5) < 0.5
     order = taught.known_first(known)
@@ -388,6 +399,57 @@ def test_closeness_is_one_for_neighbors_and_falls():
     assert near[0, 1] == near[0, 4] == near[0, 0] == 1
     assert near[0, 2].item() == pytest.approx(math.exp(-0.5))
     assert torch.equal(near, near.T)
+
+
+def test_training_adds_the_penalty():
+    data = bars_and_stripes(3)
+    free, bound = taught.FVSBN((3, 3)), taught.FVSBN((3, 3))
+    for model, penalty in ((free, None), (bound, lambda: 10 * bound.linear.weight.square().sum())):
+        taught.train_averaged(model, data.sample(200), data.sample(200, seed=1), epochs=40, lr=2e-2, penalty=penalty)
+    assert bound.linear.weight.norm() < 0.3 * free.linear.weight.norm()
+
+
+# ---------------------------------------------------------------- full budget
+
+
+def test_the_smooth_fvsbn_is_an_fvsbn_with_shared_weights():
+    side = 4
+    model = taught.SmoothFVSBN(side, knots=side)  # a knot at each pixel: nothing to interpolate
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    W = model.matrix()
+    offsets, own, regional = 2 * side - 1, 0.0, 0.0
+    for i, j in itertools.product(range(side**2), repeat=2):
+        (y, x), (v, u) = divmod(i, side), divmod(j, side)
+        if j >= i:
+            assert W[i, j] == 0
+            continue
+        k = (y - v) * offsets + x - u + side - 1
+        expected = model.linear.weight[i, j] + 0.5 * model.regional[i, k] + 0.3 * model.shared[k]
+        torch.testing.assert_close(W[i, j], expected)
+        own += 20 * math.hypot(y - v, x - u) * model.linear.weight[i, j] ** 2
+    for dy, dx in itertools.product(range(side), range(1 - side, side)):
+        column = model.regional[:, dy * offsets + dx + side - 1]
+        regional += max(1, math.hypot(dy, dx)) * (0.5 * column).square().sum()
+    torch.testing.assert_close(model.penalty(100), (own + regional) / 200)
+    images = torch.randint(2, (7, 1, side, side)).float()
+    torch.testing.assert_close(model.plain().log_prob(images), model.log_prob(images))
+
+
+@pytest.mark.parametrize("name", ["FVSBN", "NADE", "MADE"])
+def test_a_full_training_runs_on_a_few_images(name: str, monkeypatch: pytest.MonkeyPatch):
+    images = torch.randint(2, (20, 1, 28, 28)).float()
+    parts = {split: SimpleNamespace(images=images) for split in ("train", "valid", "test")}
+    rows, cards = [], []
+    scope = taught.train_full.__globals__
+    monkeypatch.setitem(scope, "load", lambda _: parts)
+    monkeypatch.setitem(scope, "record", lambda *row, **rest: rows.append(row))
+    monkeypatch.setitem(scope, "save_weights", lambda model, file, card: cards.append((file, card)))
+    monkeypatch.setitem(scope, "FULL", {name: [phase | {"epochs": 1} for phase in taught.FULL[name]]})
+    taught.train_full(name)
+    assert rows[0][:4] == ("14", name, "binarized_mnist", "nll")
+    assert len(cards) == (name != "MADE")
+    assert all(card["test_nll"] == rows[0][4] for _, card in cards)
 
 
 # ---------------------------------------------------------------- shipped weights
