@@ -175,6 +175,13 @@ def test_log_prob_is_the_cross_entropy_of_the_logits(make, size: tuple[int, int]
     torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-3)
 
 
+def test_nll_is_of_each_image_in_order():
+    model = taught.PixelCNN((2, 2), 2, 4, 4, (1,)).eval()
+    images = taught.all_images((2, 2), 2).repeat(40, 1, 1, 1)  # more than one batch
+    with torch.no_grad():
+        torch.testing.assert_close(taught.nll(model, images), -model.log_prob(images))
+
+
 def test_gate():
     a = torch.randn(2, 6, 3, 3)
     torch.testing.assert_close(taught.gate(a), a[:, :3].tanh() / (1 + (-a[:, 3:]).exp()))
