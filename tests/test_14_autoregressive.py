@@ -269,6 +269,11 @@ def test_with_a_unit_of_each_degree_every_earlier_pixel_is_heard():
     assert (paths[torch.ones(9, 9).tril(-1).bool()] > 0).all()
 
 
+def test_hidden_units_hear_those_of_the_same_degree():
+    block = taught.MADE((2,), width=3).blocks[0]  # two pixels: all hidden units have degree 1
+    assert all((layer.mask == 1).all() for layer in block)
+
+
 def test_a_new_order_moves_the_masks_and_the_known_pixels():
     model = random_model("MADE that sees its mask", (3, 3))
     x = torch.randint(2, (4, 1, 3, 3)).double()
@@ -445,7 +450,7 @@ def test_a_full_training_runs_on_a_few_images(name: str, monkeypatch: pytest.Mon
     monkeypatch.setitem(scope, "load", lambda _: parts)
     monkeypatch.setitem(scope, "record", lambda *row, **rest: rows.append(row))
     monkeypatch.setitem(scope, "save_weights", lambda model, file, card: cards.append((file, card)))
-    monkeypatch.setitem(scope, "FULL", {name: [phase | {"epochs": 1} for phase in taught.FULL[name]]})
+    monkeypatch.setitem(scope, "FULL", {key: settings | {"epochs": 1} for key, settings in taught.FULL.items()})
     taught.train_full(name)
     assert rows[0][:4] == ("14", name, "binarized_mnist", "nll")
     assert len(cards) == (name != "MADE")
