@@ -29,13 +29,22 @@ def _seeded():
     torch.manual_seed(0)
 
 
-def small(**sizes) -> torch.nn.Module:
+def small(kind: str = "WaveNet", **sizes) -> torch.nn.Module:
     """Return a small network, its weights so large that each input it sees changes what it draws."""
-    model = taught.WaveNet(**{"depth": 3, "stacks": 2, "channels": 6, "skip": 7, "levels": 5} | sizes).double()
+    sizes = {"depth": 3, "stacks": 2, "channels": 6, "skip": 7, "levels": 5} | sizes
+    if kind == "PredictiveWaveNet":
+        sizes = {"lags": 2} | sizes
+    model = getattr(taught, kind)(**sizes).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
+        if kind == "PredictiveWaveNet":
+            torch.nn.init.normal_(model.predictor.weight)
+            torch.nn.init.normal_(model.predictor.bias)
     return model
+
+
+KINDS = pytest.mark.parametrize("kind", ["WaveNet", "PredictiveWaveNet"])
 
 
 # ---------------------------------------------------------------- µ-law
@@ -102,9 +111,10 @@ def test_a_causal_convolution_is_its_sum_written_out(k, d):
     torch.testing.assert_close(torch.stack([conv.step(h[:, :, t]) for t in range(17)], dim=2), expected)
 
 
+@KINDS
 @pytest.mark.parametrize(("depth", "stacks"), [(1, 1), (1, 3), (4, 1), (3, 2), (2, 3)])
-def test_each_code_is_predicted_from_exactly_the_receptive_field(depth, stacks):
-    model = small(depth=depth, stacks=stacks)
+def test_each_code_is_predicted_from_exactly_the_receptive_field(depth, stacks, kind):
+    model = small(kind, depth=depth, stacks=stacks)
     R = model.receptive_field
     assert R == 2 + stacks * (2**depth - 1)
     codes = torch.randint(5, (1, R + 12))
@@ -115,8 +125,9 @@ def test_each_code_is_predicted_from_exactly_the_receptive_field(depth, stacks):
         assert seen == list(range(max(0, t - R + 1), t + 1))
 
 
-def test_no_logit_changes_with_its_own_code_or_a_later_one():
-    model = small()
+@KINDS
+def test_no_logit_changes_with_its_own_code_or_a_later_one(kind):
+    model = small(kind)
     codes = torch.randint(5, (1, 30))
     changed = codes.clone()
     changed[0, 12] = (codes[0, 12] + 1) % 5
@@ -131,10 +142,11 @@ def test_no_logit_changes_with_its_own_code_or_a_later_one():
 # ---------------------------------------------------------------- the network
 
 
+@KINDS
 @pytest.mark.parametrize(("levels", "length"), [(2, 6), (3, 4), (7, 2)])
-def test_probabilities_of_all_sounds_sum_to_one(levels, length):
+def test_probabilities_of_all_sounds_sum_to_one(levels, length, kind):
     sounds = torch.cartesian_prod(*[torch.arange(levels)] * length)
-    total = small(levels=levels).log_prob(sounds).exp().sum()
+    total = small(kind, levels=levels).log_prob(sounds).exp().sum()
     torch.testing.assert_close(total, torch.ones_like(total))
 
 
@@ -178,12 +190,71 @@ def test_wavenet_refuses_sizes_below_one():
             taught.WaveNet(**sizes)
 
 
+# ---------------------------------------------------------------- the network with a predictor
+
+
+def test_logits_are_those_of_the_head_minus_the_distance_to_the_prediction_over_the_width():
+    model, codes = small("PredictiveWaveNet", lags=3), torch.randint(5, (2, 9))
+    features = F.pad(model.features(codes), (1, -1))
+    with torch.no_grad():
+        s, logits = model.skips(features), model.logits(codes)
+        plain = model.head(s)
+        out = torch.einsum("oc,bct->bot", model.predictor.weight[:, :, 0], s.relu()) + model.predictor.bias[:, None]
+    values = taught.inverse_mu_law(torch.arange(5), 5)
+    sound = F.pad(taught.inverse_mu_law(codes, 5), (3, 0))  # silence before
+    for i, t, c in itertools.product(range(2), range(9), range(5)):
+        mean = sum(out[i, j, t] * sound[i, t + j] for j in range(3))  # the oldest first
+        expected = plain[i, c, t] - abs(values[c] - mean) / (1e-4 + F.softplus(out[i, 3, t]))
+        torch.testing.assert_close(logits[i, c, t], expected, rtol=1e-5, atol=1e-5)  # values are kept in float32
+
+
+def test_training_starts_from_the_linear_prediction_that_it_is_given():
+    model = taught.PredictiveWaveNet(depth=3, lags=4).double()
+    coefficients = torch.tensor([0.1, -0.2, -0.7, 1.5], dtype=torch.float64)
+    model.start_from(coefficients)
+    with torch.no_grad():
+        model.head[-1].weight.zero_()
+        model.head[-1].bias.zero_()
+        codes = taught.mu_law(torch.rand(1, 30, dtype=torch.float64) - 0.5)
+        best = model.logits(codes).argmax(1)
+    x = taught.inverse_mu_law(codes).numpy()
+    mean = torch.from_numpy(taught.history_of(x, 4)[..., :-1] @ coefficients.numpy())
+    nearest = (taught.inverse_mu_law(torch.arange(256))[:, None] - mean[:, None]).abs().argmin(1)
+    assert torch.equal(best, nearest)
+
+
+@pytest.mark.parametrize("lags", [0, 17])
+def test_a_predictor_sees_no_further_than_its_network(lags):
+    with pytest.raises(ValueError, match=f"lags={lags}; expected 1 … 16"):
+        taught.PredictiveWaveNet(depth=3, stacks=2, lags=lags)
+
+
+def test_training_is_one_pass_whose_step_size_rises_stays_and_falls(monkeypatch):
+    rates, pieces = [], torch.randint(5, (700, 32))
+    step = torch.optim.Adam.step
+
+    def spy(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        assert sum(p.grad.square().sum() for p in self.param_groups[0]["params"]).sqrt() <= 5 + 1e-4
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    monkeypatch.setitem(taught.train.__globals__, "seed", 0)
+    model = taught.WaveNet(depth=1, stacks=1, channels=2, skip=2, levels=5)
+    history = taught.train(model, pieces, pieces[:9], n=64 * 400, lr=0.01)
+    assert len(history.train) == 1
+    assert len(rates) == 400
+    expected = [0.01 * min((i + 1) / 200, 1, 4 - i / 100) for i in range(400)]
+    np.testing.assert_allclose(rates, expected)
+
+
 # ---------------------------------------------------------------- sampling
 
 
+@KINDS
 @pytest.mark.parametrize(("depth", "stacks", "n", "steps"), [(1, 1, 1, 9), (3, 2, 4, 60), (4, 1, 2, 5)])
-def test_queues_draw_the_same_codes_as_the_naive_way_with_the_columns_of_the_formula(depth, stacks, n, steps):
-    model = small(depth=depth, stacks=stacks)
+def test_queues_draw_the_same_codes_as_the_naive_way_with_the_columns_of_the_formula(depth, stacks, n, steps, kind):
+    model = small(kind, depth=depth, stacks=stacks)
     u = torch.rand(n, steps, dtype=torch.float64)
     convs = [model.first, *(block.conv for block in model.blocks)]
     codes, columns = [], []
@@ -197,8 +268,9 @@ def test_queues_draw_the_same_codes_as_the_naive_way_with_the_columns_of_the_for
     assert columns == [{steps}, {sum(min(t, R) for t in range(1, steps + 1))}, {steps}]
 
 
-def test_stepping_gives_the_logits_of_the_single_pass():
-    model, codes = small(), torch.randint(5, (3, 40))
+@KINDS
+def test_stepping_gives_the_logits_of_the_single_pass(kind):
+    model, codes = small(kind), torch.randint(5, (3, 40))
     features = F.pad(model.features(codes), (1, -1))
     model.start(3)
     with torch.no_grad():
@@ -306,6 +378,26 @@ def test_laplace_bits_are_those_of_scipy_and_a_distribution_at_each_time():
         assert loss[i, t] == pytest.approx(-np.log2(mass[codes[i, t]]))
 
 
+def test_the_recursion_gives_back_the_melodies_from_their_bursts():
+    part = taught.load("plucked_strings")["test"]
+    notes, delays = part.waveforms.double().numpy().reshape(160, 2000), part.delays.flatten().numpy()
+    for delay in np.unique(delays):
+        some = notes[delays == delay]
+        again = taught.resynthesize(some[:, :delay], int(delay), 2000)
+        np.testing.assert_allclose(again, some, atol=1e-6)
+
+
+def test_a_code_in_two_parts_is_delay_burst_and_corrections():
+    part = taught.load("plucked_strings")["test"]
+    cost, e, miss = taught.two_part_code(part, 40)  # bursts as good as exact
+    assert e < 1e-4  # float32 melodies, at the edges of steps
+    assert cost == pytest.approx((math.log2(6) + 40 * part.delays.double().mean().item()) / 2000, abs=2e-3)
+    cost, e, miss = taught.two_part_code(part, 8)
+    assert miss > 1
+    flips = stats.entropy([e, 1 - e], base=2)
+    assert cost == pytest.approx((math.log2(6) + 8 * part.delays.double().mean().item()) / 2000 + flips + e)
+
+
 def test_the_oracle_predicts_unrounded_strings_exactly():
     part = taught.load("plucked_strings")["test"]
     x = part.waveforms.double().numpy()
@@ -375,10 +467,10 @@ def test_a_player_plays_by_keyboard_in_a_browser_without_network(monkeypatch):
 
 @pytest.mark.parametrize("name", [taught.STRINGS, taught.SPEECH])
 def test_shipped_weights_fit_are_small_and_say_how_they_came_about(name):
-    model = taught.WaveNet(**taught.LARGE)
+    model = taught.PredictiveWaveNet(**taught.LARGE)
     card = results.load_weights(model, name)
     assert (results.WEIGHTS / f"{name}.safetensors").stat().st_size < 1_000_000
-    assert model.receptive_field == 512
+    assert model.receptive_field == 513
     assert card["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     rows = results.table("full").query("lecture == '17' and dataset == @card['dataset']")
     assert rows["value"].tolist() == [pytest.approx(card["test_bits_per_sample"], abs=1e-6)]
