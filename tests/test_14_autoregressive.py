@@ -286,6 +286,12 @@ def test_a_new_order_moves_the_masks_and_the_known_pixels():
     assert not torch.allclose(first, model.log_prob_each(x))
 
 
+def test_a_network_that_sees_its_mask_is_given_ones():
+    model = random_model("MADE that sees its mask", (3, 3))
+    x = torch.rand(4, 9, dtype=torch.double)
+    torch.testing.assert_close(model.features(x), torch.cat([x, torch.ones_like(x)], 1))
+
+
 def test_dropout_and_noise_act_in_training_only_and_never_on_the_labels():
     model = taught.MADE((4,), 3, width=16, dropout=0.5, input_dropout=0.3, input_noise=0.5)
     nn.init.normal_(model.outputs.weight)
@@ -329,7 +335,11 @@ def test_completions_follow_the_conditional_and_keep_what_is_known(family: str):
 def test_drawing_leaves_the_mode_of_training_as_it_was():
     model = taught.MADE((2, 2), width=8, dropout=0.5)
     model.train()
+    modes = []
+    handle = model.inputs.register_forward_hook(lambda *_: modes.append(model.training))
     model.sample(2)
+    handle.remove()
+    assert modes == [False] * 4  # no dropout while drawing
     assert model.training
 
 
