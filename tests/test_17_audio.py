@@ -158,6 +158,12 @@ def test_log_prob_is_that_of_the_logits_in_nats_and_bits_are_per_sample():
     torch.testing.assert_close(taught.bits(model, codes), -by_torch.mean() / math.log(2))
 
 
+def test_bits_at_each_are_those_of_the_logits_however_many_sounds():
+    model, codes = small(), torch.randint(5, (5, 20))
+    expected = torch.distributions.Categorical(logits=model.logits(codes).transpose(1, 2)).log_prob(codes)
+    np.testing.assert_allclose(taught.bits_at_each(model, codes), -expected.detach() / math.log(2))
+
+
 def test_a_block_gates_adds_and_skips():
     block = taught.GatedBlock(4, 3, 2).double()
     h = torch.randn(2, 4, 9, dtype=torch.float64)
