@@ -447,6 +447,11 @@ def test_the_smooth_fvsbn_is_an_fvsbn_with_shared_weights():
         column = model.regional[:, dy * offsets + dx + side - 1]
         regional += max(1, math.hypot(dy, dx)) * (0.5 * column).square().sum()
     torch.testing.assert_close(model.penalty(100), (own + regional) / 200)
+    coarse = taught.SmoothFVSBN(side, knots=2)  # each region stands for four pixels
+    nn.init.zeros_(coarse.linear.weight)
+    with torch.no_grad():
+        coarse.regional[0, side] = 2.0  # offset (0, 1), of length one; in W the weight counts half
+    assert coarse.penalty(100).item() == pytest.approx(4 * 1.0 / 200)
     images = torch.randint(2, (7, 1, side, side)).float()
     torch.testing.assert_close(model.plain().log_prob(images), model.log_prob(images))
 
