@@ -416,6 +416,33 @@ def test_closeness_is_one_for_neighbors_and_falls():
     assert torch.equal(near, near.T)
 
 
+def test_each_batch_is_read_in_another_order():
+    seen = []
+
+    class Spy(taught.MADE):
+        def set_order(self, order, degrees=None):
+            seen.append(tuple(order.tolist()))
+            super().set_order(order, degrees)
+
+    x = bars_and_stripes(3).sample(100)
+    new = iter([torch.randperm(9) for _ in range(4)])
+    orders = []
+    taught.train_averaged(
+        Spy((3, 3), width=8), x, x, epochs=2, lr=1e-2, new_order=lambda: orders.append(next(new)) or orders[-1]
+    )
+    assert len(orders) == 4
+    assert {tuple(order.tolist()) for order in orders} <= set(seen)
+
+
+def test_the_small_training_goes_on_while_it_helps():
+    data = bars_and_stripes(3)
+    x, x_valid = data.sample(300), data.sample(300, seed=1)
+    model = taught.FVSBN((3, 3))
+    start = taught.mean_nll(model, x_valid)
+    taught.train_small(model, x, x_valid)
+    assert taught.mean_nll(model, x_valid) < start - 1.5
+
+
 def test_training_adds_the_penalty():
     data = bars_and_stripes(3)
     free, bound = taught.FVSBN((3, 3)), taught.FVSBN((3, 3))
