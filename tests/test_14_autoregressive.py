@@ -483,6 +483,32 @@ def test_the_smooth_fvsbn_is_an_fvsbn_with_shared_weights():
     torch.testing.assert_close(model.plain().log_prob(images), model.log_prob(images))
 
 
+def test_moved_images_keep_what_stays_inside_and_take_each_of_nine_places():
+    x = torch.zeros(3, 1, 5, 6)
+    x[:, :, 2, 3] = 1
+    places = set()
+    for _ in range(200):
+        y = taught.moved(x)
+        assert y.shape == x.shape and y.sum() == 3
+        assert torch.equal(y[0], y[2])
+        places.add(tuple(y[0, 0].nonzero()[0].tolist()))
+    assert places == {(i, j) for i in (1, 2, 3) for j in (2, 3, 4)}
+    corner = torch.zeros(1, 1, 5, 6)
+    corner[..., 0, 0] = 1
+    assert {taught.moved(corner).sum().item() for _ in range(100)} == {
+        0.0,
+        1.0,
+    }  # may leave; never comes back elsewhere
+
+
+def test_a_changed_batch_is_what_the_model_learns():
+    model = taught.MADE((2, 2), width=8)
+    x = torch.randint(2, (60, 1, 2, 2)).float()
+    taught.train_averaged(model, x, torch.ones(20, 1, 2, 2), epochs=30, lr=5e-2, average=5, change=torch.ones_like)
+    with torch.no_grad():
+        assert model.log_prob(torch.ones(1, 1, 2, 2)).exp() > 0.9
+
+
 @pytest.mark.parametrize("name", ["FVSBN", "NADE", "MADE"])
 def test_a_full_training_runs_on_a_few_images(name: str, monkeypatch: pytest.MonkeyPatch):
     images = torch.randint(2, (20, 1, 28, 28)).float()
@@ -492,7 +518,8 @@ def test_a_full_training_runs_on_a_few_images(name: str, monkeypatch: pytest.Mon
     monkeypatch.setitem(scope, "load", lambda _: parts)
     monkeypatch.setitem(scope, "record", lambda *row, **rest: rows.append(row))
     monkeypatch.setitem(scope, "save_weights", lambda model, file, card: cards.append((file, card)))
-    monkeypatch.setitem(scope, "FULL", {key: settings | {"epochs": 1} for key, settings in taught.FULL.items()})
+    short = {key: [phase | {"epochs": 1} for phase in phases] for key, phases in taught.FULL.items()}
+    monkeypatch.setitem(scope, "FULL", short)
     taught.train_full(name)
     assert rows[0][:4] == ("14", name, "binarized_mnist", "nll")
     assert len(cards) == (name != "MADE")
