@@ -509,7 +509,6 @@ def test_the_target_of_the_truncation_task_is_the_symbol_of_some_steps_ago(monke
         assert np.abs(np.linalg.eigvals(call[0].numpy())).max() == pytest.approx(0.9)
 
 
-@pytest.mark.skipif(not (WEIGHTS / "16_lstm_tinyshakespeare.safetensors").exists(), reason="not trained yet")
 def test_the_shipped_model_knows_words():
     model = taught.shakespeare_model()
     card = load_weights(model, "16_lstm_tinyshakespeare")
