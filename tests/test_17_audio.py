@@ -237,6 +237,7 @@ def test_a_predictor_sees_no_further_than_its_network(lags):
 
 def test_training_is_one_pass_whose_step_size_rises_stays_and_falls(monkeypatch):
     rates, pieces = [], torch.randint(5, (700, 32))
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first Adam of a process wraps `step` with its hooks
     step = torch.optim.Adam.step
 
     def spy(self, *args, **kwargs):
@@ -244,6 +245,7 @@ def test_training_is_one_pass_whose_step_size_rises_stays_and_falls(monkeypatch)
         assert sum(p.grad.square().sum() for p in self.param_groups[0]["params"]).sqrt() <= 5 + 1e-4
         return step(self, *args, **kwargs)
 
+    spy.hooked = True  # not a second time
     monkeypatch.setattr(torch.optim.Adam, "step", spy)
     monkeypatch.setitem(taught.train.__globals__, "seed", 0)
     model = taught.WaveNet(depth=1, stacks=1, channels=2, skip=2, levels=5)
