@@ -47,15 +47,18 @@ def test_rows_are_distributions_and_values_stay_between_their_extremes(T, S, d, 
     rng = torch.Generator().manual_seed(seed)
     q, k, v = (scale * torch.randn(n, d, generator=rng, dtype=torch.float64) for n in (T, S, S))
     out, weights = taught.attention(q, k, v)
-    assert (weights >= 0).all() and torch.allclose(weights.sum(1), torch.ones(T, dtype=torch.float64))
+    assert (weights >= 0).all()
+    assert torch.allclose(weights.sum(1), torch.ones(T, dtype=torch.float64))
     slack = 1e-9 * scale
-    assert (out <= v.amax(0) + slack).all() and (out >= v.amin(0) - slack).all()
+    assert (out <= v.amax(0) + slack).all()
+    assert (out >= v.amin(0) - slack).all()
 
 
 def test_huge_scores_do_not_overflow():
     q = torch.full((1, 4), 1e4)
     out, weights = taught.attention(q, torch.stack([q[0], -q[0]]), torch.tensor([[1.0], [2.0]]))
-    assert out.item() == 1 and weights.tolist() == [[1, 0]]
+    assert out.item() == 1
+    assert weights.tolist() == [[1, 0]]
 
 
 def test_scores_are_divided_by_the_root_of_the_width_of_the_queries():
@@ -94,7 +97,9 @@ def test_sinusoids_equal_the_formula():
         angle = t / 10_000 ** (2 * i / width)
         assert P[t, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-6)
         assert P[t, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
-    assert P.shape == (50, 12) and P.dtype == torch.get_default_dtype() and not P.requires_grad
+    assert P.shape == (50, 12)
+    assert P.dtype == torch.get_default_dtype()
+    assert not P.requires_grad
 
 
 def test_far_positions_are_computed_in_double_precision():
@@ -164,7 +169,8 @@ def test_masks_of_two_three_and_four_dimensions():
     torch.testing.assert_close(layer(x, mask=mask[:, None])[0], out)
     by_head = torch.stack([taught.causal_mask(4), taught.causal_mask(4).T])
     weights = layer(x, mask=by_head[None])[1]
-    assert (weights[:, 0].triu(1) == 0).all() and (weights[:, 1].tril(-1) == 0).all()
+    assert (weights[:, 0].triu(1) == 0).all()
+    assert (weights[:, 1].tril(-1) == 0).all()
 
 
 def test_heads_see_their_own_part_of_the_vectors():
@@ -198,7 +204,8 @@ def test_self_attention_is_permutation_equivariant_without_positions(order: list
 
 def test_causal_mask():
     assert taught.causal_mask(3).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
-    assert taught.causal_mask(1).tolist() == [[True]] and taught.causal_mask(2).dtype == torch.bool
+    assert taught.causal_mask(1).tolist() == [[True]]
+    assert taught.causal_mask(2).dtype == torch.bool
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -218,13 +225,16 @@ def test_behind_a_causal_mask_the_gradient_by_the_future_is_exactly_zero(norm: s
 
 def test_padding_mask_hides_the_filling():
     mask = taught.padding_mask(torch.tensor([1, 3, 2]), 3)
-    assert mask.shape == (3, 1, 3) and mask.sum((1, 2)).tolist() == [1, 3, 2] and mask[:, 0, 0].all()
+    assert mask.shape == (3, 1, 3)
+    assert mask.sum((1, 2)).tolist() == [1, 3, 2]
+    assert mask[:, 0, 0].all()
     layer, x = taught.MultiHeadAttention(8, 2).double(), doubles(3, 3, 8)
     out = layer(x, mask=mask)[0]
     for i, n in enumerate((1, 3, 2)):
         torch.testing.assert_close(out[i, :n], layer(x[i : i + 1, :n])[0][0])
     both = mask & taught.causal_mask(3)
-    assert both.shape == (3, 3, 3) and torch.isfinite(layer(x, mask=both)[0]).all()
+    assert both.shape == (3, 3, 3)
+    assert torch.isfinite(layer(x, mask=both)[0]).all()
 
 
 @pytest.mark.parametrize("lengths", [[0, 2], [2, 5]])
@@ -277,7 +287,8 @@ def test_the_activation_can_be_exchanged_for_the_original_one():
 def test_a_post_norm_block_ends_normalized_and_a_pre_norm_block_starts_near_its_input():
     x = 5 * doubles(2, 5, 16)
     post = taught.TransformerBlock(16, 4, "post").double()(x)
-    assert post.mean(2).abs().max() < 1e-10 and (post.var(2, correction=0) - 1).abs().max() < 1e-3
+    assert post.mean(2).abs().max() < 1e-10
+    assert (post.var(2, correction=0) - 1).abs().max() < 1e-3
     pre = taught.TransformerBlock(16, 4, "pre").double()
     nn.init.zeros_(pre.self_attention.out.weight), nn.init.zeros_(pre.self_attention.out.bias)
     nn.init.zeros_(pre.feed_forward[2].weight), nn.init.zeros_(pre.feed_forward[2].bias)
@@ -289,7 +300,8 @@ def test_the_feed_forward_part_and_the_norms_treat_each_position_alone(norm: str
     block, x = taught.TransformerBlock(8, 2, norm).double(), doubles(2, 4, 8)
     found = taught.influence(lambda u: block(u, torch.eye(4, dtype=torch.bool)), x)  # each looks at itself
     alone = torch.eye(8, dtype=torch.bool).reshape(2, 4, 2, 4)
-    assert (found[~alone] == 0).all() and (found[alone] > 0).all()
+    assert (found[~alone] == 0).all()
+    assert (found[alone] > 0).all()
 
 
 def test_dropout_acts_in_training_only():
@@ -321,11 +333,14 @@ def test_errors_of_the_block():
 
 def test_repeats_repeat_distinct_letters():
     x, period = taught.repeats(200, torch.Generator().manual_seed(3))
-    assert x.shape == (200, taught.LENGTH) and sorted(period.unique().tolist()) == list(range(5, 13))
+    assert x.shape == (200, taught.LENGTH)
+    assert sorted(period.unique().tolist()) == list(range(5, 13))
     for text, p in zip(x.tolist(), period.tolist(), strict=True):
-        assert len(set(text[:p])) == p and text[p:] == text[:-p]
+        assert len(set(text[:p])) == p
+        assert text[p:] == text[:-p]
     again = taught.repeats(200, torch.Generator().manual_seed(3))
-    assert torch.equal(again[0], x) and torch.equal(again[1], period)
+    assert torch.equal(again[0], x)
+    assert torch.equal(again[1], period)
 
 
 def test_questions_have_the_answers_that_the_text_determines():
