@@ -615,12 +615,15 @@ def toy_translation() -> dict[str, tuple[list[str], list[str]]]:
     in "train" and "valid".
     """
     rng = random.Random(0)
-    usual, oblique = ([v for v in sorted(VERBS) if (VERBS[v].case == "accusative") == usual] for usual in (True, False))
     unseen = {("like", "ice cream")}
     for thing in sorted(ANIMATE | THINGS | SUBSTANCES):  # each case of each object remains with some verb
-        candidates = [verb for verb in usual if thing not in ANIMATE or verb not in TRADE]
-        unseen |= {(verb, thing) for verb in (*rng.sample(candidates, 2), rng.choice(oblique))}
-    sizes = {"train": 8000, "valid": 500, "test": 1000, "forms": 500}
+        fits = [verb for verb in sorted(VERBS) if thing not in ANIMATE or verb not in TRADE]
+        if thing in SUBSTANCES:
+            fits = [verb for verb in fits if VERBS[verb].bare != "generic"]
+        usual = [verb for verb in fits if VERBS[verb].case == "accusative"]
+        oblique = [verb for verb in fits if verb not in usual]
+        unseen |= {(verb, thing) for verb in (*rng.sample(usual, 2), rng.choice(oblique))}
+    sizes = {"train": 12000, "valid": 500, "test": 1000, "forms": 500}
     splits: dict[str, dict[str, str]] = {split: {} for split in sizes}
     first = Sentence("who", "like", "ice cream", negative=True, article="")
     splits["test"][first.english()] = first.turkish()

@@ -574,7 +574,7 @@ def test_toy_translation_splits_are_what_their_names_say():
     again = datasets.load("toy_translation")
     assert data == again
     assert {split: len(english) for split, (english, _) in data.items()} == {
-        "train": 8000, "valid": 500, "test": 1000, "forms": 500
+        "train": 12000, "valid": 500, "test": 1000, "forms": 500
     }  # fmt: skip
     everything = [text for english, _ in data.values() for text in english]
     assert len(set(everything)) == len(everything)
