@@ -610,7 +610,7 @@ UNSEEN_FORMS = {
 def toy_translation() -> dict[str, tuple[list[str], list[str]]]:
     """Draw pairs of English and Turkish sentences; return split -> both lists. No English sentence is there twice.
 
-    Of the pairs of a verb and an object, about one in five occurs only in "test". "Like ice cream" is one, and "who does
+    Of the pairs of a verb and an object, about one in four occurs only in "test". "Like ice cream" is one, and "who does
     not like ice cream" comes first there. The split "forms" holds the sentences with one of the UNSEEN_FORMS. The others are
     in "train" and "valid".
     """

@@ -320,3 +320,26 @@ def test_bleu_of_edge_cases():
 def test_the_dictionary_pairs_words_that_occur_together():
     partners = taught.dictionary(["the cat", "the dog", "a cat"], ["kedi", "köpek", "kedi bir"])
     assert partners == {"kedi": "cat", "köpek": "dog", "bir": "a"}
+
+
+def test_the_full_budget_trains_scores_and_saves(monkeypatch):
+    english = [f"a{'b' * (i % 4)} c{'d' * (i % 3)}" for i in range(120)]
+    pairs = {"train": (english, [text.upper() for text in english]), "test": (english[:12], english[:12])}
+    knobs = {"seed": 0, "full_merges": 5, "full_width": 16, "full_layers": 1, "full_epochs": 2, "budget": "full"}
+    rows, cards = [], []
+    replaced = knobs | {
+        "load": lambda name: pairs,
+        "record": lambda *row, **_: rows.append(row),
+        "save_weights": lambda model, name, card: cards.append((name, card)),
+    }
+    for name, value in replaced.items():
+        monkeypatch.setattr(taught, name, value, raising=False)
+    taught.tatoeba()
+    searches = ("greedy", "beam 4", "greedy, same sentences")
+    assert [(row[1], row[3]) for row in rows] == [
+        (f"Transformer, {search}", metric) for search in searches for metric in ("BLEU", "chrF")
+    ]
+    [(name, card)] = cards
+    assert name == "19_transformer_tatoeba"
+    assert len(card["examples"]) == 12
+    assert all(len(example) == 4 for example in card["examples"])
