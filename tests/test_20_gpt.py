@@ -361,6 +361,12 @@ def test_the_best_size_balances_both_terms():
     assert taught.two_term_law(70e9, 1.4e12) == pytest.approx(1.69 + 0.0834 + 0.163, abs=2e-3)
 
 
+def test_the_recorded_family_falls_with_its_size():
+    rows = table("full").query("lecture == '20' and metric == @taught.LAW").sort_values("parameters")
+    assert (rows["dataset"] == "tinyshakespeare").all()
+    assert rows["value"].is_monotonic_decreasing
+
+
 # --- bad input ---
 
 GPT_MODEL = taught.GPT("abc", 8, heads=2)
