@@ -62,7 +62,7 @@ def test_vocabulary_pads_marks_and_reads_back():
 TEXTS = st.lists(st.text("abcç", min_size=1, max_size=6), min_size=1, max_size=8)
 
 
-def naive_merges(texts: list[str], merges: int) -> list[tuple[str, str]]:
+def naive_merges(texts: list[str], merges: int) -> tuple[list[tuple[str, str]], dict[str, tuple[str, ...]]]:
     """Byte pair encoding as the paper states it: count all pairs afresh before each merge."""
     counts = Counter(word for text in texts for word in text.split())
     words, learned = {word: ("▁", *word) for word in counts}, []
@@ -82,7 +82,7 @@ def naive_merges(texts: list[str], merges: int) -> list[tuple[str, str]]:
                 new.append("".join(pieces[i : i + 2]) if joined else pieces[i])
                 i += 2 if joined else 1
             words[word] = tuple(new)
-    return learned
+    return learned, words
 
 
 @settings(max_examples=30)
@@ -90,13 +90,31 @@ def naive_merges(texts: list[str], merges: int) -> list[tuple[str, str]]:
 def test_byte_pairs_learn_the_merges_of_a_naive_version_and_lose_nothing(words, merges):
     text = " ".join(words)
     pieces = taught.BytePairs([text, text], merges)
-    assert list(pieces.ranks) == naive_merges([text, text], merges)
+    assert list(pieces.ranks) == naive_merges([text, text], merges)[0]
     for sentence in (text, "abc unseen ç"):
         assert pieces.join(pieces.split(sentence)) == sentence
     assert pieces.split("z") == ["▁", "z"]
 
 
+@pytest.mark.parametrize("merges", [1, 3, 6, 10])
+def test_byte_pairs_split_the_words_of_the_paper_as_they_were_learned(merges):
+    texts = ["low"] * 5 + ["lower"] * 2 + ["newest"] * 6 + ["widest"] * 3
+    pieces = taught.BytePairs(texts, merges)
+    for word, expected in naive_merges(texts, merges)[1].items():
+        assert pieces.split(word) == list(expected)
+
+
+def test_byte_pairs_merge_in_the_order_in_which_they_were_learned():
+    pieces = taught.BytePairs(["a"], 0)
+    pieces.ranks = {("a", "b"): 0, ("b", "c"): 1}
+    assert pieces.split("abc") == ["▁", "ab", "c"]
+    pieces = taught.BytePairs(["a"], 0)
+    pieces.ranks = {("b", "c"): 0, ("a", "b"): 1}
+    assert pieces.split("abc") == ["▁", "a", "bc"]
+
+
 def test_merge_joins_from_the_left_without_overlap():
+    assert taught.merge(["ab", "c"], ("a", "bc")) == ["ab", "c"]
     assert taught.merge([*"aaab"], ("a", "a")) == ["aa", "a", "b"]
     assert taught.merge([*"abab"], ("a", "b")) == ["ab", "ab"]
 
