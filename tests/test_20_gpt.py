@@ -365,6 +365,9 @@ def test_the_recorded_family_falls_with_its_size():
     rows = table("full").query("lecture == '20' and metric == @taught.LAW").sort_values("parameters")
     assert (rows["dataset"] == "tinyshakespeare").all()
     assert rows["value"].is_monotonic_decreasing
+    N, loss = rows["parameters"].to_numpy(float), rows["value"].to_numpy()
+    alpha, N_c, _ = taught.fit_power_law(N[:-1], loss[:-1])
+    assert (N_c / N[-1]) ** alpha < loss[-1]  # the line bends, as the lecture says
 
 
 # --- bad input ---
