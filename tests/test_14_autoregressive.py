@@ -522,7 +522,15 @@ def test_a_full_training_runs_on_a_few_images(name: str, monkeypatch: pytest.Mon
     monkeypatch.setitem(scope, "save_weights", lambda model, file, card: cards.append((file, card)))
     short = {key: [phase | {"epochs": 1} for phase in phases] for key, phases in taught.FULL.items()}
     monkeypatch.setitem(scope, "FULL", short)
+    trained, train = [], taught.train_averaged
+    monkeypatch.setitem(scope, "train_averaged", lambda model, *a, **k: trained.append(model) or train(model, *a, **k))
     taught.train_full(name)
+    models = list(dict.fromkeys(trained))
+    assert trained == [model for model in models for _ in taught.FULL[name]]  # each network goes through each phase
+    assert len(models) == (2 if name == "MADE" else 1)
+    with torch.no_grad():
+        mean_probability = torch.stack([model.log_prob(images).double().exp() for model in models]).mean(0)
+    assert rows[0][4] == pytest.approx(-mean_probability.log().mean().item(), rel=1e-3)  # weights may be rounded
     assert rows[0][:4] == ("14", name, "binarized_mnist", "nll")
     assert len(cards) == (name != "MADE")
     assert all(card["test_nll"] == rows[0][4] for _, card in cards)
