@@ -1,7 +1,7 @@
 """The course's data sets: `load(name)` returns any of them. `data/README.md` describes each: origin, license, quirks.
 
 Built in or generated, with no network: digits, photo_patches, breast_cancer, python_docs, doc_topics, glyphs, channels,
-ratings, cosmic_web, plucked_strings, bars_and_stripes, toy_english and five 2-D densities.
+ratings, cosmic_web, plucked_strings, bars_and_stripes, toy_english, toy_translation and five 2-D densities.
 The others are downloaded once into a cache folder and checked against the SHA-256 in `data/registry.txt`.
 """
 
@@ -126,8 +126,8 @@ def load(name: str) -> Dataset:
 
     Returns:
         Split name -> `Split` for images (an `Images`); str for text; two lists of str, English and Turkish, for
-        tatoeba_eng_tur; a `Table` for breast_cancer; `Texts` for doc_topics; a list of waveforms, float32 [samples] in
-        [-1, 1], and labels, int64 [n], for fsdd.
+        toy_translation and tatoeba_eng_tur; a `Table` for breast_cancer; `Texts` for doc_topics; a list of waveforms,
+        float32 [samples] in [-1, 1], and labels, int64 [n], for fsdd.
         `synthetic.Melodies` by split for plucked_strings, waveforms [n, samples] and the delays of their strings.
         `Ratings` for movielens, `synthetic.KnownRatings` for ratings, `synthetic.Grammar` for toy_english,
         `synthetic.Density` for a 2-D density, `synthetic.KnownImages` for bars_and_stripes.
@@ -398,6 +398,7 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "channels": _channels,
     "cosmic_web": _cosmic_web,
     "toy_english": synthetic.toy_english,
+    "toy_translation": lambda: Splits(synthetic.toy_translation()),
     "ratings": synthetic.ratings,
     "bars_and_stripes": synthetic.bars_and_stripes,
     "plucked_strings": _plucked_strings,

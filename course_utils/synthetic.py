@@ -1,5 +1,5 @@
 """Generated data with a known truth: densities, a grammar, characters, rock, ratings, the cosmic web, bars and
-stripes, plucked strings."""
+stripes, plucked strings, English and Turkish."""
 
 from __future__ import annotations
 
@@ -438,3 +438,225 @@ def plucked_strings(n: int, seed: int, notes: int = 8) -> Melodies:
         waveforms[delays == delay] = lfilter([1.0], feedback, bursts)
     waveforms *= loudness[..., None]
     return Melodies(torch.from_numpy(waveforms.reshape(n, -1).astype(np.float32)), torch.from_numpy(delays))
+
+
+@dataclass(frozen=True)
+class Noun:
+    """An English noun and its Turkish stem; `soft` is the stem before a vowel: kitap, kitab-ı."""
+
+    turkish: str
+    soft: str = ""
+    plural: str = ""  # English, if it is not the singular + s
+
+
+# Animate: can be the subject. Things: only objects. Substances: no article, no plural. Places: "in the …".
+ANIMATE = {
+    "cat": Noun("kedi"), "dog": Noun("köpek", "köpeğ"), "girl": Noun("kız"), "bird": Noun("kuş"),
+    "child": Noun("çocuk", "çocuğ", "children"), "teacher": Noun("öğretmen"), "doctor": Noun("doktor"),
+    "neighbor": Noun("komşu"),
+}  # fmt: skip
+THINGS = {
+    "book": Noun("kitap", "kitab"), "tree": Noun("ağaç", "ağac"), "flower": Noun("çiçek", "çiçeğ"), "rose": Noun("gül"),
+    "door": Noun("kapı"), "car": Noun("araba"), "box": Noun("kutu", plural="boxes"), "apple": Noun("elma"),
+    "bicycle": Noun("bisiklet"), "letter": Noun("mektup", "mektub"),
+}  # fmt: skip
+SUBSTANCES = {"ice cream": Noun("dondurma"), "milk": Noun("süt"), "bread": Noun("ekmek", "ekmeğ"), "water": Noun("su")}
+PLACES = {
+    "house": Noun("ev"), "school": Noun("okul"), "garden": Noun("bahçe"), "street": Noun("sokak", "sokağ"),
+    "village": Noun("köy"), "park": Noun("park"),
+}  # fmt: skip
+ADJECTIVES = {"red": "kırmızı", "big": "büyük", "small": "küçük", "new": "yeni"}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A transitive verb: its English forms, its Turkish stem, the vowel of its aorist, and the case that it asks for."""
+
+    third: str  # English, as after "the girl"
+    past: str
+    turkish: str
+    aorist: str = ""  # "A" or "I" if the stem ends in a consonant
+    case: str = "accusative"
+    bare: str = "no"  # a substance as object: "generic" takes the case, "some" stays bare, "no" does not occur
+
+
+VERBS = {
+    "like": Verb("likes", "liked", "sev", "A", bare="generic"),
+    "miss": Verb("misses", "missed", "özle", bare="generic"),
+    "buy": Verb("buys", "bought", "al", "I", bare="some"),
+    "sell": Verb("sells", "sold", "sat", "A", bare="some"),
+    "want": Verb("wants", "wanted", "iste", bare="some"),
+    "find": Verb("finds", "found", "bul", "I", bare="some"),
+    "carry": Verb("carries", "carried", "taşı", bare="some"),
+    "see": Verb("sees", "saw", "gör", "I"),
+    "forget": Verb("forgets", "forgot", "unut", "I"),
+    "wait for": Verb("waits for", "waited for", "bekle"),
+    "look at": Verb("looks at", "looked at", "bak", "A", "dative"),
+    "approach": Verb("approaches", "approached", "yaklaş", "I", "dative"),
+    "flee from": Verb("flees from", "fled from", "kaç", "A", "ablative"),
+    "fear": Verb("fears", "feared", "kork", "A", "ablative", bare="generic"),
+}
+TRADE = {"buy", "sell", "want"}  # of things and substances only
+SUBJECTS = {"I": "1sg", "you": "2sg", "we": "1pl", "he": "o", "she": "o", "who": "kim"}
+VOWELS = {"a": "aı", "ı": "aı", "o": "au", "u": "au", "e": "ei", "i": "ei", "ö": "eü", "ü": "eü"}  # A and I after each
+CASES = {"nominative": "", "accusative": "(y)I", "dative": "(y)A", "locative": "DA", "ablative": "DAn"}
+PERSONS = {"aorist": {"1sg": "(y)Im", "2sg": "sIn", "1pl": "(y)Iz"}, "past": {"1sg": "m", "2sg": "n", "1pl": "k"}}
+
+
+def attach(stem: str, *suffixes: str) -> str:
+    """Return the Turkish word of a stem and suffixes in archiphonemes: attach("kitap", "DA") is "kitapta".
+
+    A is e or a, I is i, ı, ü or u, as the last vowel before it asks (vowel harmony); D is t after a voiceless consonant,
+    else d; a letter in parentheses keeps two vowels apart.
+    """
+    word = stem
+    for suffix in suffixes:
+        buffer, _, rest = suffix[1:].partition(")") if suffix.startswith("(") else ("", "", suffix)
+        for letter in (buffer if word[-1] in VOWELS else "") + rest:
+            harmony = VOWELS[next(c for c in reversed(word) if c in VOWELS)]
+            voiceless = word[-1] in "fstkçşhp"
+            word += {"A": harmony[0], "I": harmony[1], "D": "t" if voiceless else "d"}.get(letter, letter)
+    return word
+
+
+def inflect(noun: Noun, case: str, plural: bool = False) -> str:
+    """Return a Turkish noun in one of the CASES: a suffix that starts with a vowel softens the stem."""
+    if plural:
+        return attach(noun.turkish, "lAr", CASES[case])
+    vowel = CASES[case].startswith("(y)") and noun.turkish[-1] not in VOWELS
+    return attach(noun.soft if vowel and noun.soft else noun.turkish, CASES[case])
+
+
+def conjugate(verb: Verb, tense: str, negative: bool, person: str = "", question: bool = False) -> str:
+    """Return a Turkish verb: tense "aorist" or "past", person a key of PERSONS[tense] or "" for the third.
+
+    The particle of a question is a word of its own. It comes before the person in the aorist, and after it in the past.
+    """
+    ending = PERSONS[tense].get(person, "")
+    if tense == "past":
+        return attach(verb.turkish, *["mA"] * negative, "DI", ending, *[" mI"] * question)
+    stem = attach(verb.turkish, "mAz" if negative else verb.aorist + "r")
+    if question:
+        return attach(stem, " mI", ending)  # harmony reaches across the space
+    if negative and person in ("1sg", "1pl"):
+        return attach(verb.turkish, "mA", {"1sg": "m", "1pl": "(y)Iz"}[person])  # without z: sevmem, sevmeyiz
+    return attach(stem, ending)
+
+
+class Sentence(NamedTuple):
+    """What is said, and how it is said in two languages."""
+
+    subject: str  # a key of SUBJECTS or ANIMATE; "who" asks for it
+    verb: str
+    object: str  # a key of ANIMATE, THINGS or SUBSTANCES
+    tense: str = "aorist"
+    negative: bool = False
+    question: bool = False
+    article: str = "the"  # or "a", or "" before a substance
+    subject_plural: bool = False
+    object_plural: bool = False
+    adjective: str = ""  # of the object
+    place: str = ""
+
+    def english(self) -> str:
+        """Return the English words, one space between two."""
+        verb, subject = VERBS[self.verb], self.subject
+        if subject in ANIMATE:
+            subject = f"the {_plural(subject) if self.subject_plural else subject}"
+        third = self.subject not in ("I", "you", "we") and not self.subject_plural
+        auxiliary = "did" if self.tense == "past" else "does" if third else "do"
+        alone = verb.past if self.tense == "past" else verb.third if third else self.verb
+        if self.question:
+            words = [auxiliary, subject, "not" if self.negative else "", self.verb]
+        else:
+            words = [subject, *([auxiliary, "not", self.verb] if self.negative else [alone])]
+        words += [self.article, self.adjective, _plural(self.object) if self.object_plural else self.object]
+        text = " ".join(filter(None, [*words, self.place and f"in the {self.place}"]))
+        return text.replace(" a apple", " an apple")
+
+    def turkish(self) -> str:
+        """Return the Turkish words: verb last, the case that the verb asks for, a pronoun only if the verb is no help.
+
+        An accusative marks what is known ("the") or meant as a kind ("likes milk"); such an object stands before "kim", any
+        other directly before the verb. Source: Göksel & Kerslake, Turkish: A Comprehensive Grammar (2005).
+        """
+        verb, noun = VERBS[self.verb], (ANIMATE | THINGS | SUBSTANCES)[self.object]
+        specific = self.article == "the" or (not self.article and verb.bare == "generic")
+        case = verb.case if specific or verb.case != "accusative" else "nominative"
+        thing = [ADJECTIVES.get(self.adjective, ""), "bir" if self.article == "a" else ""]
+        thing.append(inflect(noun, case, self.object_plural))
+        place = inflect(PLACES[self.place], "locative") if self.place else ""
+        person = SUBJECTS.get(self.subject, "") if self.subject in ("I", "you", "we") else ""
+        subject = "" if person else SUBJECTS.get(self.subject, "")
+        if self.subject in ANIMATE:
+            subject = inflect(ANIMATE[self.subject], "nominative", self.subject_plural)
+        words = [place, *thing, subject] if self.subject == "who" and specific else [subject, place, *thing]
+        if self.subject == "who" and not specific:
+            words = [place, subject, *thing]
+        return " ".join(filter(None, [*words, conjugate(verb, self.tense, self.negative, person, self.question)]))
+
+
+def _plural(word: str) -> str:
+    return (ANIMATE | THINGS)[word].plural or f"{word}s"
+
+
+# Words that only the split "forms" holds: each stem is known in other forms, and each suffix on other stems.
+UNSEEN_FORMS = {
+    "kediyi", "kapıyı", "kutuyu", "gülü", "çiçeği", "ağacı", "mektubu", "öğretmene", "arabaya", "kuştan", "köpeklere",
+    "elmalardan",
+}  # fmt: skip
+
+
+def toy_translation() -> dict[str, tuple[list[str], list[str]]]:
+    """Draw pairs of English and Turkish sentences; return split -> both lists. No English sentence is there twice.
+
+    Of the pairs of a verb and an object, about one in four occurs only in "test". "Like ice cream" is one, and "who does
+    not like ice cream" comes first there. The split "forms" holds the sentences with one of the UNSEEN_FORMS. The others are
+    in "train" and "valid".
+    """
+    rng = random.Random(0)
+    unseen = {("like", "ice cream")}
+    for thing in sorted(ANIMATE | THINGS | SUBSTANCES):  # each case of each object remains with some verb
+        fits = [verb for verb in sorted(VERBS) if thing not in ANIMATE or verb not in TRADE]
+        if thing in SUBSTANCES:
+            fits = [verb for verb in fits if VERBS[verb].bare != "generic"]
+        usual = [verb for verb in fits if VERBS[verb].case == "accusative"]
+        oblique = [verb for verb in fits if verb not in usual]
+        unseen |= {(verb, thing) for verb in (*rng.sample(usual, 2), rng.choice(oblique))}
+    sizes = {"train": 12000, "valid": 500, "test": 1000, "forms": 500}
+    splits: dict[str, dict[str, str]] = {split: {} for split in sizes}
+    first = Sentence("who", "like", "ice cream", negative=True, article="")
+    splits["test"][first.english()] = first.turkish()
+    while any(len(splits[split]) < size for split, size in sizes.items()):
+        sentence = _draw_sentence(rng)
+        english, turkish = sentence.english(), sentence.turkish()
+        split = "test" if (sentence.verb, sentence.object) in unseen else "train"
+        if UNSEEN_FORMS & set(turkish.split()):
+            split = "forms"
+        elif split == "train" and english not in splits["train"] and len(splits["train"]) == sizes["train"]:
+            split = "valid"
+        if len(splits[split]) < sizes[split]:
+            splits[split][english] = turkish
+    return {split: ([*pairs], [*pairs.values()]) for split, pairs in splits.items()}
+
+
+def _draw_sentence(rng: random.Random) -> Sentence:
+    """Draw a sentence that both languages can say."""
+    verb = rng.choice(sorted(VERBS))
+    thing = rng.choice([*(THINGS if verb in TRADE else ANIMATE | THINGS), *SUBSTANCES, *SUBSTANCES])
+    subject = rng.choice([*SUBJECTS, "I", "you", "we", "who", *["noun"] * 4])
+    subject_plural = subject == "noun" and rng.random() < 0.3
+    subject = rng.choice(sorted(ANIMATE)) if subject == "noun" else subject
+    negative, article, adjective = rng.random() < 0.4, "the", ""
+    if thing in SUBSTANCES:
+        article = "" if VERBS[verb].bare != "no" and rng.random() < 0.7 else "the"
+    else:
+        kinds = [kind for kind in ADJECTIVES if kind != "red" or thing in THINGS]
+        adjective = rng.choice(kinds) if rng.random() < 0.3 else ""
+        if not negative and VERBS[verb].bare != "generic" and rng.random() < 0.4:
+            article = "a"
+    return Sentence(
+        subject, verb, thing, rng.choice(["aorist", "past"]), negative, subject != "who" and rng.random() < 0.25, article,
+        subject_plural, article == "the" and thing not in SUBSTANCES and rng.random() < 0.3, adjective,
+        rng.choice(sorted(PLACES)) if rng.random() < 0.3 else "",
+    )  # fmt: skip

@@ -492,6 +492,125 @@ def test_samples_repeat_with_the_seed(english):
     assert synthetic.toy_english() == english
 
 
+# ---------------------------------------------------------------- English and Turkish
+
+FORMS = """
+kedi kediyi kediye kedide kediden kediler kedileri kedilere | köpek köpeği köpeğe köpekte köpekten köpekler köpekleri köpeklere
+kitap kitabı kitaba kitapta kitaptan kitaplar kitapları kitaplara | ağaç ağacı ağaca ağaçta ağaçtan ağaçlar ağaçları ağaçlara
+çocuk çocuğu çocuğa çocukta çocuktan çocuklar çocukları çocuklara | süt sütü süte sütte sütten sütler sütleri sütlere
+kutu kutuyu kutuya kutuda kutudan kutular kutuları kutulara | gül gülü güle gülde gülden güller gülleri güllere
+dondurma dondurmayı dondurmaya dondurmada dondurmadan dondurmalar dondurmaları dondurmalara
+sokak sokağı sokağa sokakta sokaktan sokaklar sokakları sokaklara
+"""  # nominative, accusative, dative, locative, ablative; plural nominative, accusative, dative
+VERB_FORMS = {  # third person, I, you, we
+    ("like", "aorist", False, False): "sever severim seversin severiz",
+    ("like", "aorist", True, False): "sevmez sevmem sevmezsin sevmeyiz",
+    ("see", "past", False, False): "gördü gördüm gördün gördük",
+    ("see", "aorist", False, True): "görür mü,görür müyüm,görür müsün,görür müyüz",
+    ("see", "aorist", True, True): "görmez mi,görmez miyim,görmez misin,görmez miyiz",
+    ("sell", "past", False, True): "sattı mı,sattım mı,sattın mı,sattık mı",
+    ("find", "aorist", False, True): "bulur mu,bulur muyum,bulur musun,bulur muyuz",
+    ("find", "past", True, False): "bulmadı bulmadım bulmadın bulmadık",
+    ("wait for", "aorist", False, False): "bekler beklerim beklersin bekleriz",
+    ("want", "aorist", True, False): "istemez istemem istemezsin istemeyiz",
+    ("carry", "past", False, False): "taşıdı taşıdım taşıdın taşıdık",
+    ("forget", "past", False, False): "unuttu unuttum unuttun unuttuk",
+    ("fear", "aorist", False, False): "korkar korkarım korkarsın korkarız",
+    ("approach", "aorist", False, False): "yaklaşır yaklaşırım yaklaşırsın yaklaşırız",
+    ("flee from", "past", False, False): "kaçtı kaçtım kaçtın kaçtık",
+}
+SENTENCES = [
+    (("who", "like", "ice cream", "aorist", True, False, ""), "who does not like ice cream", "dondurmayı kim sevmez"),
+    (("who", "buy", "ice cream", "past", False, False, ""), "who bought ice cream", "kim dondurma aldı"),
+    (("girl", "see", "book"), "the girl sees the book", "kız kitabı görür"),
+    (("I", "find", "apple", "past", False, False, "a"), "I found an apple", "bir elma buldum"),
+    (
+        ("child", "look at", "dog", "past", False, True, "the", True, True, "big", "garden"),
+        "did the children look at the big dogs in the garden",
+        "çocuklar bahçede büyük köpeklere baktı mı",
+    ),
+    (("she", "fear", "cat", "aorist", False, False, "a"), "she fears a cat", "o bir kediden korkar"),
+    (
+        ("who", "carry", "box", "aorist", False, False, "a", False, False, "red", "street"),
+        "who carries a red box in the street",
+        "sokakta kim kırmızı bir kutu taşır",
+    ),
+    (
+        ("we", "wait for", "bread", "aorist", True, True, "the", False, False, "", "school"),
+        "do we not wait for the bread in the school",
+        "okulda ekmeği beklemez miyiz",
+    ),
+]
+
+
+def test_turkish_nouns_have_the_forms_of_the_grammar_book():
+    nouns = synthetic.ANIMATE | synthetic.THINGS | synthetic.SUBSTANCES | synthetic.PLACES
+    by_stem = {noun.turkish: noun for noun in nouns.values()}
+    cases = [*synthetic.CASES, *["nominative", "accusative", "dative"]]
+    for line in FORMS.replace("|", "\n").strip().splitlines():
+        expected = line.split()
+        found = [synthetic.inflect(by_stem[expected[0]], case, i > 4) for i, case in enumerate(cases)]
+        assert found == expected
+
+
+def test_turkish_verbs_have_the_forms_of_the_grammar_book():
+    for (verb, *rest), forms in VERB_FORMS.items():
+        tense, negative, question = rest
+        found = [
+            synthetic.conjugate(synthetic.VERBS[verb], tense, negative, person, question)
+            for person in ("", "1sg", "2sg", "1pl")
+        ]
+        assert found == forms.split("," if question else None)
+
+
+def test_sentences_in_two_languages():
+    for meaning, english, turkish in SENTENCES:
+        sentence = synthetic.Sentence(*meaning)
+        assert (sentence.english(), sentence.turkish()) == (english, turkish)
+
+
+def test_toy_translation_splits_are_what_their_names_say():
+    data = datasets.load("toy_translation")
+    again = datasets.load("toy_translation")
+    assert data == again
+    assert {split: len(english) for split, (english, _) in data.items()} == {
+        "train": 12000, "valid": 500, "test": 1000, "forms": 500
+    }  # fmt: skip
+    everything = [text for english, _ in data.values() for text in english]
+    assert len(set(everything)) == len(everything)
+    known = [set(" ".join(side).split()) for side in data["train"]]
+    for split, sides in data.items():
+        assert len(sides[0]) == len(sides[1])
+        assert set(" ".join(sides[0]).split()) <= known[0]
+        words = [set(text.split()) for text in sides[1]]
+        if split == "forms":
+            assert all(w - known[1] for w in words)
+            assert set.union(*words) - known[1] == synthetic.UNSEEN_FORMS
+        else:
+            assert set.union(*words) <= known[1]
+    assert (data["test"][0][0], data["test"][1][0]) == ("who does not like ice cream", "dondurmayı kim sevmez")
+
+
+def verb_and_object(english: str) -> tuple[str, str]:
+    """Return the verb and the object of a sentence, found in its words."""
+    text = f" {english} "
+    verbs = {form: name for name, v in synthetic.VERBS.items() for form in (name, v.third, v.past)}
+    _, end, verb = max((len(f), text.index(f" {f} ") + len(f), v) for f, v in verbs.items() if f" {f} " in text)
+    rest = text[end:].partition(" in the ")[0]
+    nouns = synthetic.ANIMATE | synthetic.THINGS | synthetic.SUBSTANCES
+    [thing] = [n for n in nouns if rest.strip().endswith((n, nouns[n].plural or f"{n}s"))]
+    return verb, thing
+
+
+def test_toy_translation_tests_pairs_of_verb_and_object_that_training_never_joins():
+    data = datasets.load("toy_translation")
+    pairs = {split: {verb_and_object(text) for text in english} for split, (english, _) in data.items()}
+    assert not pairs["test"] & (pairs["train"] | pairs["valid"])
+    assert {v for v, _ in pairs["test"]} <= {v for v, _ in pairs["train"]}
+    assert {n for _, n in pairs["test"]} <= {n for _, n in pairs["train"]}
+    assert len(pairs["test"]) > 50
+
+
 # ---------------------------------------------------------------- users and films
 
 
