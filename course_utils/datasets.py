@@ -11,6 +11,7 @@ import gzip
 import io
 import os
 import random
+import re
 import wave
 import zipfile
 from collections.abc import Callable
@@ -356,12 +357,25 @@ def _binarized_mnist() -> Images:
 
 
 def _tatoeba() -> Splits:
-    """English and Turkish; the test half lacks the English sentences that are also in the training half."""
+    """English and Turkish. Every 40th pair of the training half is in "valid"; no sentence of either language is in two splits.
+
+    Sentences are the same if they differ in capitals and punctuation only.
+    """
     text = {file: path.read_text(encoding="utf-8").splitlines() for file, path in fetch("tatoeba_eng_tur").items()}
-    train, test = ([*zip(text[f"{part}.en"], text[f"{part}.tr"], strict=True)] for part in ("val", "test"))
-    seen = {english for english, _ in train}
-    test = [pair for pair in test if pair[0] not in seen]
-    return Splits({s: tuple(map(list, zip(*pairs, strict=True))) for s, pairs in (("train", train), ("test", test))})
+    half, test = ([*zip(text[f"{part}.en"], text[f"{part}.tr"], strict=True)] for part in ("val", "test"))
+    valid = half[::40]
+    splits = {"train": _without(valid, half), "valid": valid, "test": _without(half, test)}
+    return Splits({split: tuple(map(list, zip(*pairs, strict=True))) for split, pairs in splits.items()})
+
+
+def _without(seen: list[tuple[str, str]], pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs that have no sentence, of either language, in common with those that were seen."""
+
+    def plain(sentence: str) -> str:
+        return " ".join(re.findall(r"\w+", sentence.casefold()))
+
+    known = [{plain(sentence) for sentence in side} for side in zip(*seen, strict=True)]
+    return [pair for pair in pairs if not any(plain(one) in side for one, side in zip(pair, known, strict=True))]
 
 
 def _movielens() -> Ratings:

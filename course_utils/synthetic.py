@@ -610,19 +610,20 @@ UNSEEN_FORMS = {
 def toy_translation() -> dict[str, tuple[list[str], list[str]]]:
     """Draw pairs of English and Turkish sentences; return split -> both lists. No English sentence is there twice.
 
-    Of the pairs of a verb and an object, about one in four occurs only in "test". "Like ice cream" is one, and "who does
-    not like ice cream" comes first there. The split "forms" holds the sentences with one of the UNSEEN_FORMS. The others are
-    in "train" and "valid".
+    Of the pairs of a verb and an object, about one in four is not in "train": one of these for each object is in "valid",
+    two are in "test". "Like ice cream" is one, and "who does not like ice cream" comes first in "test". The split "forms"
+    holds sentences with one of the UNSEEN_FORMS, of pairs that "train" has.
     """
-    rng = random.Random(0)
-    unseen = {("like", "ice cream")}
+    rng = random.Random(1)
+    held_out = {("like", "ice cream"): "test"}
     for thing in sorted(ANIMATE | THINGS | SUBSTANCES):  # each case of each object remains with some verb
         fits = [verb for verb in sorted(VERBS) if thing not in ANIMATE or verb not in TRADE]
         if thing in SUBSTANCES:
             fits = [verb for verb in fits if VERBS[verb].bare != "generic"]
         usual = [verb for verb in fits if VERBS[verb].case == "accusative"]
         oblique = [verb for verb in fits if verb not in usual]
-        unseen |= {(verb, thing) for verb in (*rng.sample(usual, 2), rng.choice(oblique))}
+        verbs = rng.sample([*rng.sample(usual, 2), rng.choice(oblique)], 3)
+        held_out |= {(verb, thing): split for verb, split in zip(verbs, ("valid", "test", "test"), strict=True)}
     sizes = {"train": 12000, "valid": 500, "test": 1000, "forms": 500}
     splits: dict[str, dict[str, str]] = {split: {} for split in sizes}
     first = Sentence("who", "like", "ice cream", negative=True, article="")
@@ -630,11 +631,11 @@ def toy_translation() -> dict[str, tuple[list[str], list[str]]]:
     while any(len(splits[split]) < size for split, size in sizes.items()):
         sentence = _draw_sentence(rng)
         english, turkish = sentence.english(), sentence.turkish()
-        split = "test" if (sentence.verb, sentence.object) in unseen else "train"
+        split = held_out.get((sentence.verb, sentence.object), "train")
         if UNSEEN_FORMS & set(turkish.split()):
+            if split != "train":
+                continue
             split = "forms"
-        elif split == "train" and english not in splits["train"] and len(splits["train"]) == sizes["train"]:
-            split = "valid"
         if len(splits[split]) < sizes[split]:
             splits[split][english] = turkish
     return {split: ([*pairs], [*pairs.values()]) for split, pairs in splits.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -605,10 +606,14 @@ def verb_and_object(english: str) -> tuple[str, str]:
 def test_toy_translation_tests_pairs_of_verb_and_object_that_training_never_joins():
     data = datasets.load("toy_translation")
     pairs = {split: {verb_and_object(text) for text in english} for split, (english, _) in data.items()}
-    assert not pairs["test"] & (pairs["train"] | pairs["valid"])
-    assert {v for v, _ in pairs["test"]} <= {v for v, _ in pairs["train"]}
-    assert {n for _, n in pairs["test"]} <= {n for _, n in pairs["train"]}
-    assert len(pairs["test"]) > 50
+    for one, other in itertools.combinations(("train", "valid", "test"), 2):  # what is chosen on "valid" is new in "test"
+        assert not pairs[one] & pairs[other]
+    for split in ("valid", "test"):
+        assert {v for v, _ in pairs[split]} <= {v for v, _ in pairs["train"]}
+        assert {n for _, n in pairs[split]} == {n for _, n in pairs["train"]}
+    assert len(pairs["valid"]) == len(synthetic.ANIMATE | synthetic.THINGS | synthetic.SUBSTANCES)
+    assert len(pairs["test"]) > 2 * len(pairs["valid"])
+    assert pairs["forms"] <= pairs["train"]
 
 
 # ---------------------------------------------------------------- users and films

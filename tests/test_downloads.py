@@ -384,16 +384,19 @@ def test_tinyshakespeare(publish):
     assert datasets.load("tinyshakespeare") == {"train": "0123456789abcdefg", "valid": "hi"}
 
 
-def test_tatoeba_drops_what_is_in_both_halves(publish):
+def test_tatoeba_has_no_sentence_of_either_language_in_two_splits(publish):
+    others = [f"{k} rain." for k in range(1, 40)]
     lines = {
-        "val.en": ["Hello.", "Go!", "Tom."],
-        "val.tr": ["Merhaba.", "Yürü!", "Tom."],
-        "test.en": ["Go!", "It rained.", "Run."],
-        "test.tr": ["Git!", "Yağmur yağdı.", "Koş."],
+        "val.en": ["Go!", *others, "Tom.", "GO", "Walk!"],
+        "val.tr": ["Yürü!", *others, "Tom.", "Git!", "Yürü."],
+        "test.en": ["go.", "It rained.", "Walk on.", "Run.", "Tom?"],
+        "test.tr": ["Gidin.", "Yağmur yağdı.", "yürü", "Koş.", "Tom mu?"],
     }
     publish("tatoeba_eng_tur", {file: "".join(f"{s}\r\n" for s in text).encode() for file, text in lines.items()})
     data = datasets.load("tatoeba_eng_tur")
-    assert data["train"] == (lines["val.en"], lines["val.tr"])
+    assert list(data) == ["train", "valid", "test"]
+    assert data["valid"] == (["Go!", "Tom."], ["Yürü!", "Tom."])
+    assert data["train"] == (others, others)  # "GO" and "Yürü." are in "valid"
     assert data["test"] == (["It rained.", "Run."], ["Yağmur yağdı.", "Koş."])
 
 
