@@ -304,13 +304,14 @@ def test_the_feed_forward_part_and_the_norms_treat_each_position_alone(norm: str
     assert (found[alone] > 0).all()
 
 
-def test_dropout_acts_in_training_only():
-    block, x = taught.TransformerBlock(8, 2, dropout=0.5), torch.randn(2, 3, 8)
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_dropout_acts_in_training_only(norm: str):
+    block, x = taught.TransformerBlock(8, 2, norm, dropout=0.5), torch.randn(2, 3, 8)
     assert not torch.equal(block(x), block(x))
     block.eval()
     assert torch.equal(block(x), block(x))
-    still = taught.TransformerBlock(8, 2, dropout=1.0)
-    assert torch.equal(still(x), x)  # nothing is added
+    still = taught.TransformerBlock(8, 2, norm, dropout=1.0)  # nothing is added
+    assert torch.equal(still(x), x if norm == "pre" else still.feed_norm(still.self_norm(x)))
 
 
 def test_the_inner_layer_is_four_times_as_wide_unless_told():
