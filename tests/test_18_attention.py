@@ -223,6 +223,12 @@ def test_behind_a_causal_mask_the_gradient_by_the_future_is_exactly_zero(norm: s
         assert (found[b, :, c][past] > 0).all() if b == c else (found[b, :, c] == 0).all()
 
 
+def test_influence_is_the_largest_absolute_derivative():
+    mixing = torch.tensor([[-2.0, 0, 0], [1, -3, 0], [0, 0.5, 0]]).double()  # of positions; texts do not meet
+    found = taught.influence(lambda x: mixing @ x, doubles(2, 3, 4))
+    assert torch.equal(found, torch.einsum("bc,ts->btcs", torch.eye(2).double(), mixing.abs()))
+
+
 def test_padding_mask_hides_the_filling():
     mask = taught.padding_mask(torch.tensor([1, 3, 2]), 3)
     assert mask.shape == (3, 1, 3)
