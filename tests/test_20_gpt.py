@@ -94,6 +94,19 @@ def test_the_first_prediction_is_uniform(alphabet: str):
     np.testing.assert_allclose(model.log_prob(alphabet * 3), -math.log(len(alphabet)), atol=1e-6)
 
 
+def test_each_block_starts_as_the_identity_and_the_other_weights_at_one_over_inputs():
+    model = taught.GPT(ALPHABET, 64, layers=3)
+    h = torch.randn(2, 5, 64)
+    for block in model.blocks:
+        assert torch.equal(block(h, model.turn[:5])[0], h)
+        linear = [module for module in block.modules() if isinstance(module, torch.nn.Linear)]
+        drawn = [module for module in linear if module.weight.any()]
+        assert len(drawn) == len(linear) - 2  # the last layer of each part is at zero
+        for module in drawn:
+            assert module.weight.std().item() == pytest.approx(module.in_features**-0.5, rel=0.05)
+        assert not any(module.bias.any() for module in linear)
+
+
 def test_no_prediction_depends_on_what_comes_later():
     model = random_gpt(context=12).double()
     model.turn = model.turn.double()
@@ -516,6 +529,11 @@ def test_shipped_weights_have_the_size_and_the_loss_of_their_card():
         assert rows.loc[metric, "value"] == pytest.approx(card[metric], abs=1e-5)
         assert rows.loc[metric, "seconds"] == card["seconds"]
     assert card["held-out loss"] < card[taught.SIDE] < 1.88
+    nano = table("full").query("lecture == '20' and model == 'nanoGPT, run here'").squeeze()
+    assert nano["metric"] == taught.SIDE
+    assert card[taught.SIDE] < nano["value"] - 0.1
+    assert card["seconds"] < nano["seconds"]
+    assert nano["parameters"] == sum(p.numel() for p in taught.NanoGPT(taught.SHAKESPEARE).parameters())
 
 
 def test_the_full_run_trains_ships_and_records_both(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
