@@ -319,15 +319,31 @@ def test_step_sizes_rise_and_fall_in_lines(monkeypatch: pytest.MonkeyPatch):
     def spy(self, *args, **more):
         seen.append([group["lr"] for group in self.param_groups])
         decays.add(tuple(group["weight_decay"] for group in self.param_groups))
+        decayed.append([p.ndim for group in self.param_groups for p in group["params"] if group["weight_decay"]])
         return step(self, *args, **more)
 
-    decays = set()
+    decays, decayed = set(), []
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
     model = taught.GPT(ALPHABET, 8, layers=1, heads=2, context=8)
     list(taught.train_gpt(model, TEXT, 20, lr=1.0, warmup=5))
     expected = [min((s + 1) / 5, (20 - s) / 15) for s in range(20)]
     np.testing.assert_allclose(np.array(seen)[:, 0], expected)
     assert decays == {(0.1, 0.0)}
+    assert decayed[0] == [2 for p in model.parameters() if p.ndim > 1]
+
+
+def test_gradients_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
+    seen, step = [], torch.optim.AdamW.step
+
+    def spy(self, *args, **more):
+        seen.append(model.readout.weight.grad.clone())
+        return step(self, *args, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: None)
+    model = random_gpt(ALPHABET, context=16)
+    list(taught.train_gpt(model, TEXT[:17], 3, lr=1e-9))  # the same window each time
+    torch.testing.assert_close(seen[2], seen[0], rtol=1e-3, atol=1e-4)
 
 
 def test_windows_start_anywhere_and_targets_are_one_further(monkeypatch: pytest.MonkeyPatch):
