@@ -1,6 +1,7 @@
 """What lecture 19 teaches, imported from its notebook, against torch, enumeration, sacrebleu and naive versions."""
 
 import itertools
+import json
 import math
 import warnings
 from collections import Counter
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 from torch import nn
 
+from course_utils import results
 from course_utils.reuse import lecture
 
 taught = lecture("19")
@@ -111,6 +113,22 @@ def test_byte_pairs_merge_in_the_order_in_which_they_were_learned():
     pieces = taught.BytePairs(["a"], 0)
     pieces.ranks = {("b", "c"): 0, ("a", "b"): 1}
     assert pieces.split("abc") == ["▁", "a", "bc"]
+
+
+@given(st.lists(st.text("abç'.▂!?0_ ", max_size=9), min_size=1, max_size=5), st.integers(0, 9))
+def test_byte_pairs_cut_at_spaces_and_punctuation_and_lose_nothing(texts, merges):
+    pieces = taught.BytePairs(texts * 2, merges)
+    for text in texts:
+        assert pieces.join(pieces.split(text)) == " ".join(text.split())
+        for piece in pieces.split(text):
+            assert "▁" not in piece[1:]
+            letters = [c.isalnum() or c == "_" for c in piece.lstrip("▁")]
+            assert len(set(letters)) <= 1
+
+
+def test_byte_pairs_know_the_word_before_a_full_stop():
+    pieces = taught.BytePairs(["gel gel gel"], 3)
+    assert pieces.split("gel, gel.") == ["▁gel", ",", "▁gel", "."]
 
 
 def test_merge_joins_from_the_left_without_overlap():
@@ -340,24 +358,112 @@ def test_the_dictionary_pairs_words_that_occur_together():
     assert partners == {"kedi": "cat", "köpek": "dog", "bir": "a"}
 
 
-def test_the_full_budget_trains_scores_and_saves(monkeypatch):
-    english = [f"a{'b' * (i % 4)} c{'d' * (i % 3)}" for i in range(120)]
-    pairs = {"train": (english, [text.upper() for text in english]), "test": (english[:12], english[:12])}
-    knobs = {"seed": 0, "full_merges": 5, "full_width": 16, "full_layers": 1, "full_epochs": 2, "budget": "full"}
-    rows, cards = [], []
+# ---------------------------------------------------------------- at full budget
+
+
+def test_batches_by_length_hold_every_sentence_once_and_little_padding():
+    source = rows(300, 30, 7)
+    target = source.flip(0)[source.flip(0).ne(PAD).sum(1).argsort(stable=True)]
+    source = source[source.ne(PAD).sum(1).argsort(stable=True)]  # sentences and translations of like lengths
+    batches = taught.by_length((source, target), 200, torch.Generator().manual_seed(0))
+    assert sorted(torch.cat(batches).tolist()) == list(range(300))
+    real = padded = 0
+    for numbers in batches:
+        for side in (source, target):
+            batch = taught.trim(side[numbers])
+            assert batch.numel() <= 200
+            real, padded = real + (batch != PAD).sum().item(), padded + batch.numel()
+    chance = torch.randperm(300).split(len(batches[0]))
+    loose = sum(taught.trim(side[numbers]).numel() for numbers in chance for side in (source, target))
+    assert padded < (loose + real) / 2
+    again = taught.by_length((source, target), 200, torch.Generator().manual_seed(1))
+    assert [len(b) for b in again] != [len(b) for b in batches] or again[0].tolist() != batches[0].tolist()
+    [alone] = taught.by_length((source[:1], target[:1]), 5, torch.Generator())  # longer than a batch may be
+    assert alone.tolist() == [0]
+
+
+def test_smoothed_loss_mixes_the_target_with_the_uniform_distribution():
+    model, x, y = network(), rows(6, 7, 9), rows(6, 8, 7)
+    log_p = model(x, y[:, :-1]).log_softmax(-1)[..., EOS:]
+    real, right = y[:, 1:] != PAD, (y[:, 1:] - EOS).clamp(min=0)
+    mixed = 0.9 * torch.nn.functional.one_hot(right, 5) + 0.1 / 5
+    expected = -(mixed * log_p).sum(-1)[real].mean()
+    assert taught.smoothed_loss(model, (x, y)).item() == pytest.approx(expected.item(), rel=1e-6)
+    plain = taught.smoothed_loss(model, (x, y), smoothing=0.0).item()
+    assert plain == pytest.approx(taught.translation_loss(model, (x, y)).item(), rel=1e-6)
+    assert taught.nats_per_piece(model, (x, y)) == pytest.approx(plain, rel=1e-6)
+
+
+def test_baselines_know_no_grammar():
+    train = [["a cat.", "a dog!", "the cat"], ["bir kedi.", "bir köpek!", "kedi"]]
+    found = taught.baselines(train, ["a dog, a cat.", "THE cat", "Zebra?"])
+    assert found["copy of the source"] == ["a dog, a cat.", "THE cat", "Zebra?"]
+    assert found["word for word"] == ["bir köpek, bir kedi.", "THE kedi", "Zebra?"]
+    assert found["nearest training sentence"][1] == "kedi"
+
+
+def test_a_score_has_the_standard_error_of_its_twenty_parts():
+    texts = [f"kedi {k} süt içer bugün" for k in range(100)]
+    references = [text if k % 20 < 10 else "başka bir şey oldu" for k, text in enumerate(texts)]
+    whole, error = taught.score(texts, references, "chrF")
+    parts = [taught.CHRF().corpus_score(texts[k::20], [references[k::20]]).score for k in range(20)]
+    assert whole == taught.CHRF().corpus_score(texts, [references]).score
+    mean = sum(parts) / 20
+    assert error == pytest.approx(math.sqrt(sum((p - mean) ** 2 for p in parts) / 19 / 20))
+    assert taught.signature("BLEU", texts, references).startswith("nrefs:1|case:mixed")
+
+
+LETTERS = {"train": 240, "valid": 8, "test": 24}
+
+
+def letters(n: int, start: int) -> tuple[list[str], list[str]]:
+    english = [f"a{'b' * (i % 4)} c{'d' * (i % 3)} {'eg' * (i % 5)}." for i in range(start, start + n)]
+    return english, [text.upper() for text in english]
+
+
+def test_the_full_budget_trains_scores_and_ships_what_can_be_read_again(monkeypatch, tmp_path):
+    knobs = {"seed": 0, "full_merges": 5, "full_width": 16, "full_layers": 1, "full_epochs": 3, "budget": "full"}
+    real = {split: letters(n, 7 * n) for split, n in LETTERS.items()}
+    recorded = []
     replaced = knobs | {
-        "load": lambda name: pairs,
-        "record": lambda *row, **_: rows.append(row),
-        "save_weights": lambda model, name, card: cards.append((name, card)),
+        "load": lambda name: real,
+        "record": lambda *row, **more: recorded.append((row, more)),
     }
     for name, value in replaced.items():
         monkeypatch.setattr(taught, name, value, raising=False)
+    monkeypatch.setattr(results, "WEIGHTS", tmp_path)
     taught.tatoeba()
-    searches = ("greedy", "beam 4", "greedy, same sentences")
-    assert [(row[1], row[3]) for row in rows] == [
-        (f"Transformer, {search}", metric) for search in searches for metric in ("BLEU", "chrF")
-    ]
-    [(name, card)] = cards
-    assert name == "19_transformer_tatoeba"
-    assert len(card["examples"]) == 12
-    assert all(len(example) == 4 for example in card["examples"])
+    names = ["copy of the source", "word for word", "nearest training sentence"]
+    names += ["Transformer, greedy", "Transformer, beam 4"]
+    assert [(row[1], row[3]) for row, _ in recorded] == [(n, m) for n in names for m in ("BLEU", "chrF")]
+    assert [more["parameters"] is None for _, more in recorded] == [True] * 6 + [False] * 4
+    card = json.loads((tmp_path / f"{taught.NAME}.json").read_text(encoding="utf-8"))
+    assert card["alpha"] in (0.0, 0.6, 1.0)
+    assert len(card["validation, nats per piece, by pass"]) == 3
+    words = taught.read_card(card)
+    english, turkish = real["train"]
+    for vocabulary, texts in zip(words, (english, turkish), strict=True):
+        assert [vocabulary.decode(row) for row in vocabulary.encode(texts)] == texts
+        assert vocabulary.pieces[: len(taught.SPECIAL)] == taught.SPECIAL
+    shipped = taught.new_network(words)
+    results.load_weights(shipped, taught.NAME)
+    nats = taught.nats_per_piece(shipped.eval(), taught.encoded(words, card["examples"]))
+    assert nats == pytest.approx(card["nats of the examples"], abs=1e-5)
+    rows = tuple(v.encode(list(side)) for v, side in zip(words, real["valid"], strict=True))
+    best = min(card["validation, nats per piece, by pass"])
+    assert taught.nats_per_piece(shipped, rows) == pytest.approx(best, abs=0.01)  # half precision
+    points = [example[-1] for example in card["examples"]]
+    assert points == sorted(points)
+    assert [example[3] for example in card["examples"]] == taught.by_beam(
+        shipped, words, [example[0] for example in card["examples"]], 4, card["alpha"]
+    )
+
+
+def test_the_shipped_translator_is_small_and_its_card_complete():
+    card = json.loads((results.WEIGHTS / f"{taught.NAME}.json").read_text(encoding="utf-8"))
+    assert (results.WEIGHTS / f"{taught.NAME}.safetensors").stat().st_size < 5e6
+    assert card["test sentences"] == 2000
+    for metric in ("BLEU", "chrF"):
+        greedy, beam = (card["scores"][f"Transformer, {search}"][metric] for search in ("greedy", "beam 4"))
+        nearest = card["scores"]["nearest training sentence"][metric]
+        assert min(greedy[0], beam[0]) - nearest[0] > 5 * (greedy[1] + nearest[1])
