@@ -432,7 +432,20 @@ def test_the_full_budget_trains_scores_and_ships_what_can_be_read_again(monkeypa
     for name, value in replaced.items():
         monkeypatch.setattr(taught, name, value, raising=False)
     monkeypatch.setattr(results, "WEIGHTS", tmp_path)
+    steps, modes, nats_per_piece = [], [], taught.nats_per_piece
+    monkeypatch.setattr(taught, "nats_per_piece", lambda m, r: modes.append(m.training) or nats_per_piece(m, r))
+
+    class Noted(torch.optim.Adam):
+        def step(self, *args, **more):
+            steps.append(self.param_groups[0]["lr"])
+            return super().step(*args, **more)
+
+    monkeypatch.setattr(torch.optim, "Adam", Noted)
     taught.tatoeba()
+    assert len(modes) == 4
+    assert not any(modes)  # no dropout while measuring
+    assert max(steps) == pytest.approx(2e-3)
+    assert steps[-1] == pytest.approx(2e-3 / (len(steps) - len(steps) // 4))  # the next one would be zero
     names = ["copy of the source", "word for word", "nearest training sentence"]
     names += ["Transformer, greedy", "Transformer, beam 4"]
     assert [(row[1], row[3]) for row, _ in recorded] == [(n, m) for n in names for m in ("BLEU", "chrF")]
@@ -457,6 +470,45 @@ def test_the_full_budget_trains_scores_and_ships_what_can_be_read_again(monkeypa
     assert [example[3] for example in card["examples"]] == taught.by_beam(
         shipped, words, [example[0] for example in card["examples"]], 4, card["alpha"]
     )
+
+
+def test_by_beam_takes_the_best_of_beam_search_with_the_width_and_alpha_it_was_given(monkeypatch):
+    asked = []
+
+    def beam_search(step, *arguments):
+        asked.append((step(torch.tensor([[SOS]])).shape, *arguments))
+        return [taught.Hypothesis(-1.0, -2.0, (4, 5, EOS)), taught.Hypothesis(-2.0, -3.0, (6, EOS))]
+
+    monkeypatch.setattr(taught, "beam_search", beam_search)
+    words = [taught.Vocabulary(["a b c"]), taught.Vocabulary(["d e f"])]
+    model = network(n_source=7, n_target=7, layers=1)
+    assert taught.by_beam(model, words, ["a b", "c"], 3, 0.6) == ["d e", "d e"]
+    assert asked == [((1, 7), 3, taught.LONGEST, 0.6)] * 2
+
+
+def test_the_test_sentences_come_from_everywhere_and_alpha_from_validation(monkeypatch):
+    searched = []
+
+    def by_beam(network, words, texts, beam, alpha):
+        searched.append((texts, beam, alpha))
+        return [text.upper() if alpha == 0.6 else "?" for text in texts]
+
+    monkeypatch.setattr(taught, "by_beam", by_beam)
+    monkeypatch.setattr(taught, "by_greedy", lambda network, words, texts: texts)
+    monkeypatch.setattr(taught, "record", lambda *row, **more: None)
+    monkeypatch.setattr(taught, "budget", "full", raising=False)
+    train, valid = letters(60, 0), letters(9, 7)
+    words = [taught.Vocabulary(side) for side in train]
+    english = [f"a{k} c" for k in range(70)]
+    real = {"valid": valid, "test": (english, [text.upper() for text in english])}
+    model = taught.Transformer(*map(len, words), width=12, heads=3)
+    facts = taught.take_the_test(model.eval(), words, real, train, n=22)
+    assert searched == [(valid[0], 4, 0.0), (valid[0], 4, 0.6), (valid[0], 4, 1.0), (english[::3][:22], 4, 0.6)]
+    assert facts["alpha"] == 0.6
+    assert facts["test sentences"] == 22
+    assert facts["scores"]["Transformer, beam 4"]["chrF"] == (100.0, 0.0)
+    assert facts["greedy and beam agree"] == 0.0
+    assert {example[0] for example in facts["examples"]} <= set(english[::3])
 
 
 def test_the_shipped_translator_is_small_and_its_card_complete():
