@@ -393,18 +393,15 @@ def nano_by_hand(model: "taught.NanoGPT", x: torch.Tensor) -> torch.Tensor:
     T, w = x.shape[1], model.embedding.weight.shape[1]
     h = model.embedding.weight[x] + model.places.weight[:T]
     hidden = torch.ones(T, T).triu(1).bool()
-    for layer in model.blocks.layers:
-        heads = layer.self_attn.num_heads
-        u = F.layer_norm(h, (w,), layer.norm1.weight)
-        q, k, v = (
-            part.unflatten(-1, (heads, -1)).transpose(1, 2)
-            for part in (u @ layer.self_attn.in_proj_weight.T).split(w, -1)
-        )
+    for layer in model.blocks:
+        heads = layer.heads
+        u = F.layer_norm(h, (w,), layer.norms[0].weight)
+        q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (u @ layer.qkv.weight.T).split(w, -1))
         a = (q @ k.mT / math.sqrt(w / heads)).masked_fill(hidden, -math.inf).softmax(-1) @ v
-        h = h + a.transpose(1, 2).flatten(2) @ layer.self_attn.out_proj.weight.T
-        u = F.layer_norm(h, (w,), layer.norm2.weight)
-        h = h + F.gelu(u @ layer.linear1.weight.T) @ layer.linear2.weight.T
-    return F.layer_norm(h, (w,), model.blocks.norm.weight) @ model.embedding.weight.T
+        h = h + a.transpose(1, 2).flatten(2) @ layer.out.weight.T
+        u = F.layer_norm(h, (w,), layer.norms[1].weight)
+        h = h + F.gelu(u @ layer.up.weight.T) @ layer.down.weight.T
+    return F.layer_norm(h, (w,), model.norm.weight) @ model.embedding.weight.T
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -419,7 +416,7 @@ def test_the_reference_starts_with_small_weights_and_smaller_ones_where_parts_en
     model = taught.NanoGPT(taught.SHAKESPEARE)
     for name, p in model.named_parameters():
         if p.ndim > 1:
-            last = "out_proj" in name or "linear2" in name
+            last = name.endswith(("out.weight", "down.weight"))
             assert p.std().item() == pytest.approx(0.02 / math.sqrt(8) if last else 0.02, rel=0.05)
     assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
 
@@ -546,7 +543,7 @@ def test_shipped_weights_have_the_size_and_the_loss_of_their_card():
     rows = table("full").query("lecture == '20' and model == 'GPT, width 128'").set_index("metric")
     for metric in ("held-out loss", taught.SIDE):
         assert rows.loc[metric, "value"] == pytest.approx(card[metric], abs=1e-5)
-        assert rows.loc[metric, "seconds"] == card["seconds"]
+        assert rows.loc[metric, "seconds"] == pytest.approx(card["seconds"], abs=0.051)
     assert card["held-out loss"] < card[taught.SIDE] < 1.88
     nano = table("full").query("lecture == '20' and model == 'nanoGPT, run here'").squeeze()
     assert nano["metric"] == taught.SIDE
