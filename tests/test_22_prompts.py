@@ -250,10 +250,15 @@ def test_the_reader_reads_fresh_scenes(reader):
     colors, *_ = taught.attributes(chosen)
     place = reading.place[torch.arange(400)[:, None], colors]
     truth = torch.tensor([[(o.x, o.y) for o in scene.solids] for scene in drawn.scenes])
-    there = reading.present[torch.arange(400)[:, None], colors]
+    there = reading.solids[torch.arange(400)[:, None], colors]
     assert (place - truth)[there].square().mean().sqrt() < 0.12
     empty = reader.read(torch.full((2, 3, 32, 32), 0.8))
-    assert not empty.present.any()
+    assert not empty.seen.any()
+    noise = reader.read(torch.rand(200, 3, 32, 32))  # every color is there, and yet only two count
+    assert (noise.solids.sum(1) == 2).all()
+    score = taught.adherence(noise, chosen[:200]).mean()
+    assert abs(score.color - 1 / 3) < 0.12
+    assert score.everything < 0.02
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
@@ -273,9 +278,12 @@ def test_adherence_counts_what_is_wrong(relation: str):
     assert score(large=lambda a: a[0, :1].logical_not_()) == {**right, "size": 0.5, "everything": 0.0}
     assert score(place=lambda a: a.neg_()) == {**right, "relation": 0.0, "everything": 0.0}
     assert score(place=lambda a: a.copy_(a.flip(2))) == {**right, "relation": 0.0, "everything": 0.0}
-    assert score(present=lambda a: a[0, 5:].fill_(True)) == {**right, "everything": 0.0}  # a third color
+    third = {**right, "everything": 0.0}
+    assert score(area=lambda a: a[0, 5:].fill_(taught.MIN_PIXELS)) == third  # a third color, smaller than both
+    assert score(area=lambda a: a[0, 5:].fill_(taught.MIN_PIXELS - 1)) == right  # an edge
     lost = {"color": 0.5, "shape": 0.5, "size": 0.5, "relation": 0.0, "everything": 0.0}
-    assert score(present=lambda a: a[0, :1].fill_(False)) == lost
+    assert score(area=lambda a: a[0, :1].fill_(0)) == lost
+    assert score(area=lambda a: a[0, 5:].fill_(60)) == lost  # larger than both: one of them no longer counts
 
 
 def test_the_same_scene_said_the_other_way_round_is_right():
