@@ -194,6 +194,18 @@ def test_a_prompt_net_takes_sides_that_are_multiples_of_eight(size: tuple):
         net(torch.randn(2, 3, 20, 20), t, tokens)
 
 
+def test_a_prompt_net_puts_each_pixel_back_in_its_place():
+    class Same(nn.Module):
+        def forward(self, x, t, context):
+            assert x.shape[1:] == (12, 8, 4)
+            return x
+
+    net = taught.PromptNet(width=8, context=16)
+    net.unet = Same()
+    x = torch.randn(2, 3, 16, 8)
+    assert torch.equal(net(x, torch.rand(2), taught.tokenize([CAPTION, ""])), x)
+
+
 def test_training_changes_the_mean_weights_slowly():
     model = lecture("21").Diffusion(taught.PromptNet(8, 16), lecture("21").NoiseSchedule(10), levels=256)
     before = [p.detach().clone() for p in model.parameters()]
