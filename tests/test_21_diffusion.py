@@ -9,6 +9,7 @@ from scipy import stats
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from course_utils.results import WEIGHTS, load_weights
 from course_utils.reuse import lecture
 
 L = lecture("21")
@@ -496,3 +497,14 @@ def test_denoising_errors_have_the_score_as_minimum():
     for worse in (law.score, lambda y: 0 * y, lambda y: 1.2 * noisy.score(y)):
         difference = L.denoising_errors(worse, x, epsilon) - best
         assert difference.mean() > 4 * difference.std() / math.sqrt(len(x))
+
+
+def test_shipped_weights_fit_and_are_small():
+    shipped = L.Shipped()
+    card = load_weights(shipped, L.NAME)
+    assert (WEIGHTS / f"{L.NAME}.safetensors").stat().st_size < 5_000_000
+    assert card["parameters"] == sum(p.numel() for p in shipped.parameters())
+    assert {"Fréchet distance", "nll", "samples", "steps", "epochs", "seconds"} <= set(card)
+    model = L.mnist_diffusion(shipped.unet.eval())
+    bound = model.nll_bound(shipped.examples[:4] / 255, 20)
+    assert (bound < 784 * math.log(256)).all()  # far better than all levels equally likely
