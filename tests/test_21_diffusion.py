@@ -504,7 +504,7 @@ def test_shipped_weights_fit_and_are_small():
     card = load_weights(shipped, L.NAME)
     assert (WEIGHTS / f"{L.NAME}.safetensors").stat().st_size < 5_000_000
     assert card["parameters"] == sum(p.numel() for p in shipped.parameters())
-    assert {"Fréchet distance", "nll", "samples", "steps", "epochs", "seconds"} <= set(card)
+    assert {"Fréchet distance", "nll", "samples", "sampling_steps", "epochs", "seconds"} <= set(card)
     model = L.mnist_diffusion(shipped.unet.eval())
     bound = model.nll_bound(shipped.examples[:4] / 255, 20)
     assert (bound < 784 * math.log(256)).all()  # far better than all levels equally likely
