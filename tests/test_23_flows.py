@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from course_utils.datasets import load
+from course_utils.metrics import wasserstein
+from course_utils.results import load_weights
 from course_utils.reuse import lecture
 
 taught = lecture("23")
@@ -301,3 +304,24 @@ def test_both_samplers_follow_the_same_number_of_steps():
     z = torch.randn(4, 2)
     assert [len(taught.ddim_path(diffusion, z, k)) for k in (1, 5)] == [2, 6]
     assert torch.equal(taught.ddim_path(diffusion, z, 5)[0], z)
+
+
+@pytest.mark.parametrize("t", [1, 20, 50])
+def test_a_perfect_denoiser_knows_the_posterior_of_a_gaussian(t: int):
+    """For x ~ N(0, σ²) and y = a x + b z, E[x | y] = a σ² y / (a² σ² + b²)."""
+    schedule = lecture("21").NoiseSchedule(50)
+    path = taught.MixturePath(torch.zeros(1, 2, dtype=torch.float64), 0.3)
+    diffusion = lecture("21").Diffusion(taught.ExactDenoiser(path, schedule), schedule)
+    y, steps = torch.randn(20, 2), torch.full((20,), t)
+    a, b = diffusion.amounts(steps, y)
+    guess, noise = diffusion.predict(y, steps)
+    torch.testing.assert_close(guess, a * 0.09 * y / (a**2 * 0.09 + b**2), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(a * guess + b * noise, y, rtol=1e-3, atol=1e-4)
+
+
+def test_the_shipped_velocity_gives_what_its_card_says():
+    model = taught.FlowMatching(lecture("21").UNet(1, width=16))
+    card = load_weights(model.eval(), taught.NAME)
+    real, noise = load("digits")["test"].images[:350].flatten(1), torch.randn(350, 1, 8, 8)
+    drawn = (model.path(noise, 20)[-1].flatten(1) + 1) / 2
+    assert wasserstein(drawn, real) == pytest.approx(card["wasserstein_20_steps"], abs=0.08)
