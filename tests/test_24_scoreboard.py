@@ -69,7 +69,8 @@ def test_trivial_models_draw_images_on_the_levels(baselines):
     _, models = baselines
     for one in models:
         x = one.sample(20)
-        assert x.shape == (20, 1, 8, 8) and torch.equal(taught.to_levels(x), x), one.name
+        assert x.shape == (20, 1, 8, 8), one.name
+        assert torch.equal(taught.to_levels(x), x), one.name
 
 
 def test_independent_pixels_are_a_distribution():
