@@ -223,7 +223,8 @@ def test_bound_with_all_terms_and_with_a_sample_agree():
 
 
 def test_bound_parts_against_torch():
-    schedule = L.NoiseSchedule(20, "linear")  # far from pure noise at the end: L_T counts
+    schedule = L.NoiseSchedule(20)
+    schedule.alpha_bar = torch.linspace(1, 0.3, 21, dtype=torch.float64)  # much signal is left: L_T counts
     model = L.Diffusion(Fixed(), schedule, levels=5)
     x = torch.randint(5, (6, 1, 4, 4)) / 4
     last, _, first = model.bound_parts(x, 3)
@@ -243,6 +244,18 @@ def test_last_step_is_a_distribution_over_the_levels():
     images = torch.cartesian_prod(torch.arange(3), torch.arange(3)).view(9, 1, 1, 2) / 2
     _, _, first = model.bound_parts(images, 2)
     assert (-first).exp().sum() == pytest.approx(1, abs=1e-5)
+    sigma = math.sqrt(1 - schedule.alpha_bar[1])
+    middle = stats.norm.cdf((0.5 - 0.2) / sigma) - stats.norm.cdf((-0.5 - 0.2) / sigma)
+    assert first[4] == pytest.approx(-2 * math.log(middle), rel=1e-3)  # both pixels at the middle level
+
+
+def test_bound_draws_the_steps_from_2_to_the_last():
+    model = L.Diffusion(Fixed(), L.NoiseSchedule(10), levels=3)
+    seen = []
+    model.losses = lambda x, t, context, weighting: seen.append(t) or torch.ones(len(x))
+    _, chain, _ = model.bound_parts(torch.zeros(500, 1, 1, 1), 9)
+    assert torch.stack(seen).unique().tolist() == list(range(2, 11))
+    torch.testing.assert_close(chain, torch.full((500,), 9.0))
 
 
 def test_bound_rejects_what_it_cannot_read():
