@@ -181,6 +181,19 @@ def test_the_encoder_hears_the_order_and_every_word():
             assert (encoder(changed)[0] - a).abs().max() > 1e-3, place
 
 
+def test_attention_hears_the_order_by_the_places():
+    """Without the place vectors, swapped solids would permute what comes out of the block, and not change it."""
+    encoder = taught.TextEncoder(16, 2)
+    encoder.out = nn.Identity()
+    tokens = taught.tokenize([CAPTION, Caption(CAPTION.second, CAPTION.relation, CAPTION.first)])
+    with torch.no_grad():
+        with_places = encoder(tokens).view(2, taught.MAX_WORDS, 16).mean(1)
+        encoder.places.zero_()
+        without = encoder(tokens).view(2, taught.MAX_WORDS, 16).mean(1)
+    torch.testing.assert_close(*without)
+    assert (with_places[0] - with_places[1]).norm() > 1e-3 * with_places[0].norm()
+
+
 @pytest.mark.parametrize("size", [(32, 32), (16, 24)])
 def test_a_prompt_net_takes_sides_that_are_multiples_of_eight(size: tuple):
     net = taught.PromptNet(width=8, context=16)
@@ -190,8 +203,9 @@ def test_a_prompt_net_takes_sides_that_are_multiples_of_eight(size: tuple):
     out = net(x, t, tokens)
     assert out.shape == x.shape
     assert (out - net(x, t, tokens.flip(0))).abs().max() > 1e-4
-    with pytest.raises(ValueError, match="multiples of 4"):
-        net(torch.randn(2, 3, 20, 20), t, tokens)
+    for bad in ((20, 24), (24, 30)):
+        with pytest.raises(ValueError, match=rf"\({bad[0]}, {bad[1]}\).*multiples of 8"):
+            net(torch.randn(2, 3, *bad), t, tokens)
 
 
 def test_a_prompt_net_puts_each_pixel_back_in_its_place():
@@ -217,6 +231,29 @@ def test_training_changes_the_mean_weights_slowly():
     assert all(torch.isfinite(p).all() for p in mean.parameters())
 
 
+def test_training_hides_a_tenth_of_the_prompts_and_scales_the_pictures():
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.heard, self.shown = nn.Parameter(torch.zeros(())), [], []
+
+        def loss(self, images, tokens):
+            self.heard.append(tokens)
+            self.shown.append(images)
+            return (self.weight - 1).square().expand(len(images))
+
+    spy, asked = Spy(), taught.tokenize([CAPTION] * 500)
+    pictures = (torch.arange(500) % 256).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    taught.train_prompts(spy, pictures, asked, epochs=4, batch_size=50)
+    heard, shown = torch.cat(spy.heard), torch.cat(spy.shown)
+    hidden = (heard == 0).all(1)
+    assert torch.equal(heard[~hidden], asked[:1].expand(int((~hidden).sum()), -1))
+    assert abs(hidden.double().mean() - 0.1) < 4 * math.sqrt(0.09 / len(heard))
+    assert len(shown) == 2000  # each picture in each epoch
+    torch.testing.assert_close(shown.sort(0).values[:, 0, 0, 0], (pictures[:, 0, 0, 0].repeat(4) / 255).sort().values)
+    assert 0 < spy.weight < 1
+
+
 # --- the reader ---
 
 
@@ -228,6 +265,7 @@ def test_masks_name_the_color_of_each_pixel():
         expected = torch.eye(len(colors)).bool()[:, :, None, None].expand(-1, -1, 4, 5)
         assert torch.equal(masks, expected)
         assert not taught.color_masks(torch.full((1, 3, 4, 5), light)).any()  # the ground
+    assert not taught.color_masks(torch.zeros(1, 3, 4, 5)).any()  # black has no color
 
 
 def test_views_hide_the_color():
