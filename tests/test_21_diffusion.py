@@ -214,6 +214,22 @@ def test_bound_meets_the_entropy_of_independent_pixels(levels):
     assert -4 * error < gap.mean() < 0.6 + 4 * error
 
 
+def test_quadrature_meets_the_entropy_and_every_term_of_the_bound():
+    """I-MMSE: the mean of L_1 + … + L_{T-1} is a Riemann sum of half the least error, whose integral is the entropy."""
+    frequency = torch.rand(17) + 0.1
+    frequency = (frequency / frequency.sum()).double()
+    entropy = -64 * (frequency * frequency.log()).sum().item()
+    sums = [L.exact_chain(L.NoiseSchedule(T), frequency) for T in (500, 1000)]
+    assert (sums[0] - entropy) / (sums[1] - entropy) == pytest.approx(2, rel=0.1)
+    u = torch.tensor([0.01, 1.0, 30.0, 500.0], dtype=torch.float64)
+    x, noise = torch.linspace(-1, 1, 17).double()[torch.multinomial(frequency, 100_000, True)], torch.randn(100_000)
+    for snr, found in zip(u, L.least_error(u, frequency), strict=True):
+        y = snr.sqrt() * x + noise
+        log_w = frequency.log() + Normal(snr.sqrt() * torch.linspace(-1, 1, 17).double(), 1.0).log_prob(y[:, None])
+        error = (x - log_w.softmax(1) @ torch.linspace(-1, 1, 17).double()).square()
+        assert abs(error.mean() - found) < 5 * error.std() / math.sqrt(len(x))
+
+
 def test_bound_with_all_terms_and_with_a_sample_agree():
     model, x, surprise = independent_pixels(5, 30, n=2000)
     few, all_terms = (model.nll_bound(x, n) for n in (4, 29))
@@ -459,6 +475,15 @@ def test_unet_passes_gradients_everywhere():
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
 
 
+def test_unet_hands_the_detail_of_the_way_down_to_the_way_up():
+    net = L.UNet(1, 8)
+    nn.init.normal_(net.head[-1].weight)
+    net(torch.randn(2, 1, 8, 8), torch.rand(2)).square().mean().backward()
+    for block, n in ((net.up[0], 16), (net.up[1], 8)):  # its first n inputs come from the way down
+        gradient = block.skip.weight.grad[:, :n].abs().amax((0, 2, 3))
+        assert gradient.min() > 0
+
+
 def test_unet_says_what_is_wrong():
     with pytest.raises(ValueError, match="width=12"):
         L.UNet(1, 12)
@@ -517,7 +542,8 @@ def test_shipped_weights_fit_and_are_small():
     card = load_weights(shipped, L.NAME)
     assert (WEIGHTS / f"{L.NAME}.safetensors").stat().st_size < 5_000_000
     assert card["parameters"] == sum(p.numel() for p in shipped.parameters())
-    assert {"Fréchet distance", "nll", "samples", "sampling_steps", "epochs", "seconds"} <= set(card)
+    assert {"nll", "samples", "sampling_steps", "epochs", "seconds"} <= set(card)
+    assert card["Fréchet distance"] > card["Fréchet distance, training images"] > 0
     model = L.mnist_diffusion(shipped.unet.eval())
     bound = model.nll_bound(shipped.examples[:4] / 255, 20)
     assert (bound < 784 * math.log(256)).all()  # far better than all levels equally likely
