@@ -34,10 +34,9 @@ import shutil
 import stat
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, fields
-from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -79,7 +78,9 @@ class LatePerDay(BasePlugin):
 
     percent = Float(10.0, help="of the points reached, for each day begun").tag(config=True)
 
-    def late_submission_penalty(self, student_id: str, score: float, total_seconds_late: float) -> float:
+    def late_submission_penalty(
+        self, student_id: str, score: float, total_seconds_late: float
+    ) -> float:
         days = -(-total_seconds_late // 86_400)
         return min(score, score * days * self.percent / 100)
 
@@ -115,9 +116,13 @@ class Class_:
             (self.folder / "course.yml").write_text(SETTINGS, encoding="utf-8")
         settings = yaml.safe_load((self.folder / "course.yml").read_text(encoding="utf-8"))
         unknown = settings.keys() - {"due", "late_percent", "limits"}
-        wrong = (settings.get("limits") or {}).keys() - {field.name for field in fields(sandbox.Limits)}
+        wrong = (settings.get("limits") or {}).keys() - {
+            field.name for field in fields(sandbox.Limits)
+        }
         if unknown or wrong:
-            raise ValueError(f"course.yml has unknown settings: {', '.join(sorted(unknown | wrong))}")
+            raise ValueError(
+                f"course.yml has unknown settings: {', '.join(sorted(unknown | wrong))}"
+            )
         self.limits = sandbox.Limits(**(settings.get("limits") or {}))
         self.due = settings.get("due") or {}
         self.database = f"sqlite:///{self.folder}/gradebook.db"
@@ -125,14 +130,20 @@ class Class_:
         config.CourseDirectory.root = str(self.folder)
         config.CourseDirectory.db_url = self.database
         config.CourseDirectory.submitted_directory = "inbox"
-        config.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("this task is not solved yet")'}
+        config.ClearSolutions.code_stub = {
+            "python": 'raise NotImplementedError("this task is not solved yet")'
+        }
         config.OverwriteCells.add_missing_cells = True
         config.Autograde.autograde_preprocessors = [
             TakeRun, LimitOutput, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata,
         ]  # fmt: skip
         config.AssignLatePenalties.plugin_class = LatePerDay
         config.LatePerDay.percent = float(settings.get("late_percent", 10))
-        config.GenerateFeedback.preprocessors = [GetGrades, ClearHiddenTests, CSSHTMLHeaderPreprocessor]
+        config.GenerateFeedback.preprocessors = [
+            GetGrades,
+            ClearHiddenTests,
+            CSSHTMLHeaderPreprocessor,
+        ]
         config.HTMLExporter.sanitize_html = True  # a student's output may hold scripts
         self.api = NbGraderAPI(config=config)
         logging.getLogger("traitlets").setLevel(logging.ERROR)
@@ -158,14 +169,20 @@ class Class_:
         shutil.copy(path, source)
         result = self.api.generate_assignment(name)
         if not result["success"]:
-            raise RuntimeError(f"nbgrader cannot release {name}:\n{result.get('log')}\n{result.get('error', '')}")
+            raise RuntimeError(
+                f"nbgrader cannot release {name}:\n{result.get('log')}\n{result.get('error', '')}"
+            )
         with self.gradebook() as book:
             book.update_or_create_assignment(name, duedate=parse_utc(self.due.get(name)))
         released = self.folder / "release" / name / path.name
         left = leaks(read(path), read(released))
         if left:
-            raise RuntimeError(f"the release of {name} still holds what students must not see: {left[0]!r}")
-        with zipfile.ZipFile(self.folder / "release" / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            raise RuntimeError(
+                f"the release of {name} still holds what students must not see: {left[0]!r}"
+            )
+        with zipfile.ZipFile(
+            self.folder / "release" / f"{name}.zip", "w", zipfile.ZIP_DEFLATED
+        ) as archive:
             archive.writestr(zipfile.ZipInfo(path.name), released.read_bytes())
         return self.folder / "release" / f"{name}.zip"
 
@@ -173,15 +190,23 @@ class Class_:
 
     def submissions(self, names: Sequence[str]) -> Iterator[tuple[str, str, Path]]:
         """Yield (student, name, folder) of all that was handed in; name nothing that is a link."""
-        for student in sorted(os.scandir(self.folder / "submitted"), key=lambda entry: entry.name):
-            if not STUDENT.fullmatch(student.name) or not student.is_dir(follow_symlinks=False):
-                print(f"left out: submitted/{student.name!r} is not a student's folder (letters, digits, . _ @ -)")
+        for student in sorted(
+            os.scandir(self.folder / "submitted"), key=lambda entry: entry.name
+        ):
+            if not STUDENT.fullmatch(student.name) or not student.is_dir(
+                follow_symlinks=False
+            ):
+                print(
+                    f"left out: submitted/{student.name!r} is not a student's folder (letters, digits, . _ @ -)"
+                )
                 continue
             for entry in sorted(os.scandir(student.path), key=lambda entry: entry.name):
                 if entry.name in names and entry.is_dir(follow_symlinks=False):
                     yield student.name, entry.name, Path(entry.path)
                 elif entry.name not in assignment_names():
-                    print(f"left out: submitted/{student.name}/{entry.name!r} is not an assignment's folder")
+                    print(
+                        f"left out: submitted/{student.name}/{entry.name!r} is not an assignment's folder"
+                    )
 
     def collect(self, student: str, name: str, folder: Path) -> Submission:
         """Take one submission in: choose the notebook, restore what may not be edited, and put it in the inbox."""
@@ -197,7 +222,9 @@ class Class_:
             remarks += remark
             notebook = self._sanitized(text, student, name)
             nbformat.write(notebook, inbox / f"{name}.ipynb")
-        except Exception as error:  # whatever a strange file does to the libraries that read it
+        except (
+            Exception
+        ) as error:  # whatever a strange file does to the libraries that read it
             reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
             remarks.append(f"nothing was run: {reason}")
             digest.update(reason.encode())
@@ -220,15 +247,26 @@ class Class_:
     def _sanitized(self, text: str, student: str, name: str) -> NotebookNode:
         """Return a submitted notebook with every graded and locked cell as it was released, and hidden tests added."""
         notebook = nbformat.reads(text, as_version=4)
-        source = {identity(cell): cell for cell in self._source(name).cells if identity(cell)}
+        source = {
+            identity(cell): cell for cell in self._source(name).cells if identity(cell)
+        }
         for k, cell in enumerate(notebook.cells):
-            cell.metadata = {"nbgrader": dict(source[identity(cell)].metadata.nbgrader)} if identity(cell) in source else {}
+            cell.metadata = (
+                {"nbgrader": dict(source[identity(cell)].metadata.nbgrader)}
+                if identity(cell) in source
+                else {}
+            )
             cell.metadata = nbformat.from_dict(cell.metadata)
             cell["id"] = f"cell-{k}"
             cell.pop("attachments", None)
         notebook.metadata = nbformat.from_dict({})
         resources = {
-            "nbgrader": {"student": student, "assignment": name, "notebook": name, "db_url": self.database},
+            "nbgrader": {
+                "student": student,
+                "assignment": name,
+                "notebook": name,
+                "db_url": self.database,
+            },
             "metadata": {},
         }
         for kind in Autograde.sanitize_preprocessors.default_args[0]:
@@ -237,13 +275,17 @@ class Class_:
         for key, cell in source.items():
             about = cell.metadata.nbgrader
             same = key in restored and restored[key].source == cell.source
-            if (about.grade and key not in restored) or (about.grade and not about.solution and not same):
+            if (about.grade and key not in restored) or (
+                about.grade and not about.solution and not same
+            ):
                 raise ValueError(f"the graded cell {key} cannot be restored")
         return notebook
 
     # --- grade ---
 
-    def grade(self, names: Sequence[str], again: bool = False, scheduler: str | None = None) -> int:
+    def grade(
+        self, names: Sequence[str], again: bool = False, scheduler: str | None = None
+    ) -> int:
         """Grade what is new in `submitted/`; return the number of submissions that could not be graded."""
         sandbox.require()
         for name in names:
@@ -269,7 +311,13 @@ class Class_:
 
     def _nothing(self, submission: Submission) -> sandbox.Run:
         """Return what stands for a submission that cannot be run: the blank assignment, with all tests failed."""
-        blank = (self.folder / "inbox" / submission.student / submission.name / f"{submission.name}.ipynb").read_text("utf-8")
+        blank = (
+            self.folder
+            / "inbox"
+            / submission.student
+            / submission.name
+            / f"{submission.name}.ipynb"
+        ).read_text("utf-8")
         notebook = self._sanitized(blank, submission.student, submission.name)
         for cell in filter(sandbox.is_test, notebook.cells):
             cell.outputs = [sandbox.error_output("NotRun", "there is no notebook to run")]
@@ -284,20 +332,31 @@ class Class_:
         student, name = submission.student, submission.name
         remarks = [*submission.remarks, *run.remarks]
         if remarks:
-            report = nbformat.v4.new_markdown_cell("**The grader's remarks**\n\n" + "\n".join(f"- {r}" for r in remarks))
+            report = nbformat.v4.new_markdown_cell(
+                "**The grader's remarks**\n\n" + "\n".join(f"- {r}" for r in remarks)
+            )
             run.notebook.cells.insert(0, report)
         TakeRun.runs[student, name] = run.notebook
         for step in (self.api.autograde, self.api.generate_feedback):
             result = step(name, student, force=True)
             if not result["success"]:
-                raise RuntimeError(f"nbgrader fails on {student}, {name}:\n{result.get('log')}\n{result.get('error', '')}")
+                raise RuntimeError(
+                    f"nbgrader fails on {student}, {name}:\n{result.get('log')}\n{result.get('error', '')}"
+                )
         del TakeRun.runs[student, name]
-        record = {"digest": submission.digest, "remarks": remarks, "seconds": round(run.seconds, 1)}
+        record = {
+            "digest": submission.digest,
+            "remarks": remarks,
+            "seconds": round(run.seconds, 1),
+        }
         record |= {"memory_MB": run.memory // sandbox.MB, "look": run.flagged}
         path = self.folder / "autograded" / student / name / "run.json"
         path.write_text(json.dumps(record, indent=1), encoding="utf-8")
         row = self._row(student, name)
-        print(f"{student}  {name}  {row['score']}/{row['max_score']}  {run.seconds:.1f} s  {row['remarks']}", flush=True)
+        print(
+            f"{student}  {name}  {row['score']}/{row['max_score']}  {run.seconds:.1f} s  {row['remarks']}",
+            flush=True,
+        )
 
     def _row(self, student: str, name: str) -> dict:
         record = self._record(student, name)
@@ -311,7 +370,10 @@ class Class_:
             }  # fmt: skip
             for notebook in submission.notebooks:
                 row |= {f"task:{grade.cell.name}": grade.score for grade in notebook.grades}
-        return row | {"look": record.get("look", False), "remarks": "; ".join(record.get("remarks", []))}
+        return row | {
+            "look": record.get("look", False),
+            "remarks": "; ".join(record.get("remarks", [])),
+        }
 
     def write_grades(self) -> Path:
         """Write `grades.csv`, with all that has been graded until now, and by hand too."""
@@ -321,7 +383,9 @@ class Class_:
         names = list(dict.fromkeys(key for row in rows for key in row))
         last = [key for key in ("look", "remarks") if key in names]
         with (self.folder / "grades.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*(key for key in names if key not in last), *last])
+            writer = csv.DictWriter(
+                file, [*(key for key in names if key not in last), *last]
+            )
             writer.writeheader()
             writer.writerows(rows)
         return self.folder / "grades.csv"
@@ -353,7 +417,9 @@ def bounded_text(path: Path, largest: int) -> str:
         if not stat.S_ISREG(about.st_mode):
             raise ValueError(f"{path.name} is not a plain file")
         if about.st_size > largest:
-            raise ValueError(f"{path.name} has {about.st_size / sandbox.MB:.0f} MB; at most {largest // sandbox.MB} are read")
+            raise ValueError(
+                f"{path.name} has {about.st_size / sandbox.MB:.0f} MB; at most {largest // sandbox.MB} are read"
+            )
         return file.read(largest).decode("utf-8")
 
 
@@ -381,7 +447,9 @@ def choose(folder: Path, name: str, source: NotebookNode) -> tuple[str, list[str
             continue
     if len(fitting) != 1:
         found = ", ".join(repr(file) for file in texts) or "no notebook"
-        raise ValueError(f"{name}.ipynb is missing, and {len(fitting)} other notebooks have its cells; found: {found}")
+        raise ValueError(
+            f"{name}.ipynb is missing, and {len(fitting)} other notebooks have its cells; found: {found}"
+        )
     [(file, text)] = fitting.items()
     return text, [f"the notebook was called {file!r}"]
 
@@ -396,7 +464,9 @@ def leaks(source: NotebookNode, released: NotebookNode) -> list[str]:
         for line in map(str.strip, cell.source.splitlines()):
             if re.match(r"### BEGIN (SOLUTION|HIDDEN TESTS)", line):
                 inside = True
-            (secret if inside or (by_hand and cell.cell_type == "markdown") else public).add(line)
+            (
+                secret if inside or (by_hand and cell.cell_type == "markdown") else public
+            ).add(line)
             if re.match(r"### END (SOLUTION|HIDDEN TESTS)", line):
                 inside = False
     shown = {line.strip() for cell in released.cells for line in cell.source.splitlines()}
@@ -413,11 +483,15 @@ def work(text: str, limits: sandbox.Limits) -> tuple[str, list[str], float, int,
 
 
 def run_all(
-    jobs: dict[tuple[str, str], NotebookNode], limits: sandbox.Limits, scheduler: str | None = None
+    jobs: dict[tuple[str, str], NotebookNode],
+    limits: sandbox.Limits,
+    scheduler: str | None = None,
 ) -> Iterator[tuple[tuple[str, str], sandbox.Run | Exception]]:
     """Run notebooks, on all cores of this machine or on a Dask cluster; yield each once, when it is ready."""
     texts = {key: nbformat.writes(notebook) for key, notebook in jobs.items()}
-    outcomes = _on_cluster(texts, limits, scheduler) if scheduler else _on_cores(texts, limits)
+    outcomes = (
+        _on_cluster(texts, limits, scheduler) if scheduler else _on_cores(texts, limits)
+    )
     for key, outcome in outcomes:
         if isinstance(outcome, Exception):
             yield key, outcome
@@ -427,7 +501,9 @@ def run_all(
 
 
 def _on_cores(texts: dict, limits: sandbox.Limits) -> Iterator[tuple]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: each waits for a kernel, which is a process
+    with ThreadPoolExecutor(
+        os.cpu_count()
+    ) as pool:  # threads: each waits for a kernel, which is a process
         futures = {pool.submit(work, text, limits): key for key, text in texts.items()}
         for future in as_completed(futures):
             yield futures[future], future.exception() or future.result()
@@ -439,22 +515,35 @@ def _on_cluster(texts: dict, limits: sandbox.Limits, scheduler: str) -> Iterator
     from dask.distributed import Client
     from dask.distributed import as_completed as completed
 
-    cloudpickle.register_pickle_by_value(sandbox)  # a worker has the course, but not this folder on its path
+    cloudpickle.register_pickle_by_value(
+        sandbox
+    )  # a worker has the course, but not this folder on its path
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with Client(scheduler) as client:
-        futures = {client.submit(work, text, limits, pure=False): key for key, text in texts.items()}
+        futures = {
+            client.submit(work, text, limits, pure=False): key
+            for key, text in texts.items()
+        }
         for future in completed(futures):
             yield futures[future], future.exception() or future.result()
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("step", choices=["release", "grade"])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="assignments; all of them by default")
-    parser.add_argument("--again", action="store_true", help="grade also what has been graded before")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="assignments; all of them by default"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="grade also what has been graded before"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster")
-    parser.add_argument("--folder", type=Path, default=ROOT / "grading", help="of the class")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "grading", help="of the class"
+    )
     options = parser.parse_args(arguments)
     names = options.names or assignment_names()
     try:
@@ -464,7 +553,9 @@ def main(arguments: Sequence[str]) -> int:
                 print(course.release(name))
             return 0
         failures = course.grade(names, options.again, options.scheduler)
-        print(f"grades: {course.folder / 'grades.csv'}; feedback: {course.folder / 'feedback'}")
+        print(
+            f"grades: {course.folder / 'grades.csv'}; feedback: {course.folder / 'feedback'}"
+        )
         return int(failures > 0)
     except (RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
