@@ -178,7 +178,7 @@ def test_what_a_hidden_test_says_never_reaches_the_student():
     "code",
     [
         "get_ipython().input_transformers_cleanup.append(lambda lines: ['pass\\n'])",
-        "get_ipython().run_cell = lambda *a, **k: None\nimport ast\n"
+        "import ast\n"
         "class T(ast.NodeTransformer):\n    def visit_Assert(self, node):\n        return ast.Pass()\n"
         "get_ipython().ast_transformers.append(T())",
         "import numpy.testing\nnumpy.testing.assert_allclose = lambda *a, **k: None",

@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -37,26 +38,30 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
 import sandbox
 import yaml
-from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor, Preprocessor
+from dateutil import parser as dates
+from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
-from nbgrader.converters import Autograde
 from nbgrader.plugins import BasePlugin
 from nbgrader.preprocessors import (
     AssignLatePenalties,
     CheckCellMetadata,
-    ClearHiddenTests,
+    ClearOutput,
+    DeduplicateIds,
     GetGrades,
     LimitOutput,
+    NbGraderPreprocessor,
+    OverwriteCells,
+    OverwriteKernelspec,
     SaveAutoGrades,
 )
-from nbgrader.utils import parse_utc
 from traitlets import Float
 from traitlets.config import Config
 
@@ -85,14 +90,25 @@ class LatePerDay(BasePlugin):
         return min(score, score * days * self.percent / 100)
 
 
-class TakeRun(Preprocessor):
+class TakeRun(NbGraderPreprocessor):
     """Put the notebook that ran in the sandbox in the place of nbgrader's own execution."""
 
-    runs: dict[tuple[str, str], NotebookNode] = {}  # noqa: RUF012 — shared with nbgrader, which makes the instance
+    runs: dict[tuple[str, str], NotebookNode] = {}  # noqa: RUF012 — nbgrader makes the instance
 
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
         about = resources["nbgrader"]
         return self.runs[about["student"], about["assignment"]], resources
+
+
+class HideTests(NbGraderPreprocessor):
+    """Remove the hidden tests from the feedback; nbgrader's own way stops at a marker that a student wrote."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict, index: int
+    ) -> tuple[NotebookNode, dict]:
+        if sandbox.is_test(cell):
+            cell.source = sandbox.HIDDEN.sub("", cell.source).rstrip()
+        return cell, resources
 
 
 @dataclass
@@ -141,11 +157,12 @@ class Class_:
         config.LatePerDay.percent = float(settings.get("late_percent", 10))
         config.GenerateFeedback.preprocessors = [
             GetGrades,
-            ClearHiddenTests,
+            HideTests,
             CSSHTMLHeaderPreprocessor,
         ]
         config.HTMLExporter.sanitize_html = True  # a student's output may hold scripts
         self.api = NbGraderAPI(config=config)
+        self.late = LatePerDay(config=config)
         logging.getLogger("traitlets").setLevel(logging.ERROR)
 
     def gradebook(self) -> Gradebook:
@@ -173,7 +190,7 @@ class Class_:
                 f"nbgrader cannot release {name}:\n{result.get('log')}\n{result.get('error', '')}"
             )
         with self.gradebook() as book:
-            book.update_or_create_assignment(name, duedate=parse_utc(self.due.get(name)))
+            book.update_or_create_assignment(name, duedate=instant(self.due.get(name)))
         released = self.folder / "release" / name / path.name
         left = leaks(read(path), read(released))
         if left:
@@ -231,7 +248,7 @@ class Class_:
             notebook = None
             shutil.copy(self.folder / "release" / name / f"{name}.ipynb", inbox)
         try:
-            when = parse_utc(bounded_text(folder / "timestamp.txt", 100).strip())
+            when = instant(bounded_text(folder / "timestamp.txt", 100).strip())
             (inbox / "timestamp.txt").write_text(f"{when:%Y-%m-%d %H:%M:%S} UTC\n")
             digest.update(str(when).encode())
         except FileNotFoundError:
@@ -259,7 +276,7 @@ class Class_:
             cell.metadata = nbformat.from_dict(cell.metadata)
             cell["id"] = f"cell-{k}"
             cell.pop("attachments", None)
-        notebook.metadata = nbformat.from_dict({})
+        notebook.metadata, notebook.nbformat_minor = nbformat.from_dict({}), 5
         resources = {
             "nbgrader": {
                 "student": student,
@@ -269,7 +286,13 @@ class Class_:
             },
             "metadata": {},
         }
-        for kind in Autograde.sanitize_preprocessors.default_args[0]:
+        for kind in (
+            ClearOutput,
+            DeduplicateIds,
+            OverwriteKernelspec,
+            OverwriteCells,
+            CheckCellMetadata,
+        ):
             notebook, resources = kind(parent=self.api).preprocess(notebook, resources)
         restored = {identity(cell): cell for cell in notebook.cells if identity(cell)}
         for key, cell in source.items():
@@ -279,6 +302,7 @@ class Class_:
                 about.grade and not about.solution and not same
             ):
                 raise ValueError(f"the graded cell {key} cannot be restored")
+        nbformat.validate(notebook)
         return notebook
 
     # --- grade ---
@@ -297,15 +321,22 @@ class Class_:
             if again or self._record(student, name).get("digest") != submission.digest:
                 todo[student, name] = submission
         jobs = {key: sub.notebook for key, sub in todo.items() if sub.notebook is not None}
-        for key in todo.keys() - jobs.keys():
-            self._enter(todo[key], self._nothing(todo[key]))
         failures = 0
-        for key, result in run_all(jobs, self.limits, scheduler):
-            if isinstance(result, Exception):
+        nothing = ((key, None) for key in todo.keys() - jobs.keys())
+        for key, result in itertools.chain(nothing, run_all(jobs, self.limits, scheduler)):
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                self._enter(todo[key], result or self._nothing(todo[key]))
+            except Exception as error:  # whatever it is, the others are graded
                 failures += 1
-                print(f"{key[0]}  {key[1]}  NOT GRADED: {result}", flush=True)
-            else:
-                self._enter(todo[key], result)
+                print(
+                    f"{key[0]}  {key[1]}  NOT GRADED: {type(error).__name__}: {error}",
+                    flush=True,
+                )
+        for path in sorted((self.folder / "autograded").glob("*/*/run.json")):
+            if (path.parent.parent.name, path.parent.name) not in todo:
+                self._refresh(path.parent.parent.name, path.parent.name)
         self.write_grades()
         return failures
 
@@ -344,6 +375,18 @@ class Class_:
                     f"nbgrader fails on {student}, {name}:\n{result.get('log')}\n{result.get('error', '')}"
                 )
         del TakeRun.runs[student, name]
+        passed = {
+            task: points * good for task, points, good in sandbox.tests_of(run.notebook)
+        }
+        with self.gradebook() as book:
+            entered = {
+                grade.cell.name: grade.auto_score
+                for notebook in book.find_submission(name, student).notebooks
+                for grade in notebook.grades
+                if grade.cell.name in passed
+            }
+        if entered != passed:
+            raise RuntimeError(f"the book of grades has {entered}, the run {passed}")
         record = {
             "digest": submission.digest,
             "remarks": remarks,
@@ -357,6 +400,24 @@ class Class_:
             f"{student}  {name}  {row['score']}/{row['max_score']}  {run.seconds:.1f} s  {row['remarks']}",
             flush=True,
         )
+
+    def _refresh(self, student: str, name: str) -> None:
+        """Follow points given by hand since the run: the penalty for late work, and the feedback."""
+        with self.gradebook() as book:
+            late = book.find_submission(name, student).total_seconds_late
+            notebook = book.find_submission_notebook(name, name, student)
+            penalty = self.late.late_submission_penalty(student, notebook.score, late)
+            changed = notebook.late_submission_penalty or 0.0
+            notebook.late_submission_penalty = penalty
+            book.db.commit()
+        record = self._record(student, name)
+        row = self._row(student, name)
+        if changed != penalty or record.get("score") != row["score"]:
+            self.api.generate_feedback(name, student, force=True)
+            path = self.folder / "autograded" / student / name / "run.json"
+            path.write_text(
+                json.dumps(record | {"score": row["score"]}, indent=1), encoding="utf-8"
+            )
 
     def _row(self, student: str, name: str) -> dict:
         record = self._record(student, name)
@@ -400,6 +461,16 @@ def assignment_names() -> list[str]:
 
 def read(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
+
+
+def instant(text: str | datetime | None) -> datetime | None:
+    """Return a time in UTC, as nbgrader stores it; one without a zone is in UTC already."""
+    time = dates.parse(text) if isinstance(text, str) else text
+    return (
+        time.astimezone(UTC).replace(tzinfo=None)
+        if time is not None and time.tzinfo
+        else time
+    )
 
 
 def identity(cell: NotebookNode) -> str | None:
@@ -476,12 +547,6 @@ def leaks(source: NotebookNode, released: NotebookNode) -> list[str]:
 # --- running ---
 
 
-def work(text: str, limits: sandbox.Limits) -> tuple[str, list[str], float, int, bool]:
-    """Run one notebook; text in and text out, so that it can happen on another machine."""
-    run = sandbox.execute(nbformat.reads(text, as_version=4), limits)
-    return nbformat.writes(run.notebook), run.remarks, run.seconds, run.memory, run.flagged
-
-
 def run_all(
     jobs: dict[tuple[str, str], NotebookNode],
     limits: sandbox.Limits,
@@ -504,24 +569,24 @@ def _on_cores(texts: dict, limits: sandbox.Limits) -> Iterator[tuple]:
     with ThreadPoolExecutor(
         os.cpu_count()
     ) as pool:  # threads: each waits for a kernel, which is a process
-        futures = {pool.submit(work, text, limits): key for key, text in texts.items()}
+        futures = {
+            pool.submit(sandbox.work, text, limits): key for key, text in texts.items()
+        }
         for future in as_completed(futures):
             yield futures[future], future.exception() or future.result()
 
 
 def _on_cluster(texts: dict, limits: sandbox.Limits, scheduler: str) -> Iterator[tuple]:
     """The scheduler gives what a lost worker had to the others; after three losses, the submission is blamed."""
-    import cloudpickle
     from dask.distributed import Client
     from dask.distributed import as_completed as completed
 
-    cloudpickle.register_pickle_by_value(
-        sandbox
-    )  # a worker has the course, but not this folder on its path
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with Client(scheduler) as client:
+        client.upload_file(
+            sandbox.__file__
+        )  # a worker has the course, but not this folder on its path
         futures = {
-            client.submit(work, text, limits, pure=False): key
+            client.submit(sandbox.work, text, limits, pure=False): key
             for key, text in texts.items()
         }
         for future in completed(futures):
