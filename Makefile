@@ -51,8 +51,9 @@ release: env  ## the students' copies of the assignments, in grading/release: ma
 grade: env  ## grade what is new in grading/submitted: make grade [NAME=…] [SCHEDULER=address of a Dask cluster] [AGAIN=1]
 	$(PY) notebooks/assignments/grade.py grade $(NAME) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(AGAIN),--again)
 
-bench: env  ## wall time and peak memory of each notebook
+bench: env  ## wall time and peak memory of each notebook, and of grading a hundred submissions
 	$(PY) -m course_utils.run bench
+	$(PY) notebooks/assignments/grade.py bench
 
 clean:  ## remove everything that was built or installed
 	rm -rf _build $(VENV) *.egg-info

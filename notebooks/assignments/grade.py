@@ -2,6 +2,7 @@
 
     python notebooks/assignments/grade.py release [NAME …]     the students' copies
     python notebooks/assignments/grade.py grade [NAME …]       all that is in submitted/ and new
+    python notebooks/assignments/grade.py bench                what a hundred submissions cost
         --again              also what has been graded before
         --scheduler ADDRESS  on a Dask cluster instead of this machine's cores
         --folder FOLDER      the class's folder, `grading` by default
@@ -34,6 +35,8 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -75,6 +78,14 @@ SETTINGS = """\
 due: {}            # 1_shannon: "2027-01-31 23:59 +0100"
 late_percent: 10   # of the points reached, taken off for each day begun after that
 limits: {}         # of a submission; cell_seconds: 60, total_seconds: 240, memory: 4294967296
+"""
+
+
+FORMGRADER = """\
+# Written by grade.py, for grading by hand in JupyterLab started here: menu nbgrader, Formgrader.
+c = get_config()
+# nbgrader's own autograde has no sandbox, and would run students' code as yours: it fails at this name.
+c.Autograde.sanitize_preprocessors = ["no_sandbox_here.use_make_grade"]
 """
 
 
@@ -130,6 +141,7 @@ class Class_:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "course.yml").exists():
             (self.folder / "course.yml").write_text(SETTINGS, encoding="utf-8")
+        (self.folder / "nbgrader_config.py").write_text(FORMGRADER, encoding="utf-8")
         settings = yaml.safe_load((self.folder / "course.yml").read_text(encoding="utf-8"))
         unknown = settings.keys() - {"due", "late_percent", "limits"}
         wrong = (settings.get("limits") or {}).keys() - {
@@ -593,12 +605,33 @@ def _on_cluster(texts: dict, limits: sandbox.Limits, scheduler: str) -> Iterator
             yield futures[future], future.exception() or future.result()
 
 
+def bench(count: int = 100) -> str:
+    """Grade as many correct submissions of the first assignment; return what it costs, in words."""
+    name = assignment_names()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        course = Class_(Path(folder))
+        for k in range(count):
+            target = course.folder / "submitted" / f"student{k:03d}" / name
+            target.mkdir(parents=True)
+            shutil.copy(SOURCES / f"{name}.ipynb", target)
+        start = time.perf_counter()
+        failures = course.grade([name])
+        minutes = (time.perf_counter() - start) / 60
+        records = [
+            json.loads(path.read_text("utf-8"))
+            for path in course.folder.glob("autograded/*/*/run.json")
+        ]
+    memory = max(record["memory_MB"] for record in records)
+    rate = f"{count / minutes:.0f} submissions a minute on {os.cpu_count()} cores"
+    return f"{name}: {rate}, {failures} not graded; at most {memory} MB a submission"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=["release", "grade"])
+    parser.add_argument("step", choices=["release", "grade", "bench"])
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="assignments; all of them by default"
     )
@@ -612,6 +645,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     names = options.names or assignment_names()
     try:
+        if options.step == "bench":
+            print(bench())
+            return 0
         course = Class_(options.folder)
         if options.step == "release":
             for name in names:
