@@ -10,7 +10,6 @@ import csv
 import importlib.util
 import io
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -173,7 +172,12 @@ def test_the_reference_gets_all_points_and_the_blank_none(name: str, released: d
     assert not any(line.strip() in feedback for cell in source(name).cells for hidden in sandbox.hidden_tests(cell) for line in hidden.splitlines() if len(line.strip()) > 20)  # fmt: skip
 
 
-def test_the_command_line_names_what_it_knows():
-    command = [sys.executable, grade.__file__, "release", "9_nothing", "--folder", "/nonexistent/class"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode != 0
+def test_an_unknown_assignment_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert grade.main(["release", "9_nothing", "--folder", str(tmp_path)]) == 2
+    assert "no assignment is called '9_nothing'; choose one of: 1_shannon" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "course.yml").write_text("due: {}\nlimits: {cell_second: 3}\n")
+    assert grade.main(["release", "--folder", str(tmp_path)]) == 2
+    assert "cell_second" in capsys.readouterr().err

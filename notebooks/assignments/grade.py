@@ -139,6 +139,9 @@ class Class_:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
+        programs = f"{sys.prefix}/bin"  # where nbgrader finds alembic, which makes its book of grades
+        if programs not in os.environ["PATH"].split(os.pathsep):
+            os.environ["PATH"] = programs + os.pathsep + os.environ["PATH"]
         if not (self.folder / "course.yml").exists():
             (self.folder / "course.yml").write_text(SETTINGS, encoding="utf-8")
         (self.folder / "nbgrader_config.py").write_text(FORMGRADER, encoding="utf-8")
