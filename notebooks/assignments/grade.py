@@ -37,6 +37,7 @@ import stat
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -65,6 +66,7 @@ from nbgrader.preprocessors import (
     OverwriteKernelspec,
     SaveAutoGrades,
 )
+from sqlalchemy.exc import SAWarning
 from traitlets import Float
 from traitlets.config import Config
 
@@ -178,7 +180,12 @@ class Class_:
         config.HTMLExporter.sanitize_html = True  # a student's output may hold scripts
         self.api = NbGraderAPI(config=config)
         self.late = LatePerDay(config=config)
-        logging.getLogger("traitlets").setLevel(logging.ERROR)
+        logging.getLogger("traitlets").setLevel(
+            logging.CRITICAL + 1
+        )  # its log comes with its results
+        warnings.filterwarnings(
+            "ignore", category=SAWarning
+        )  # nbgrader adds to lists as SQLAlchemy 1 did
 
     def gradebook(self) -> Gradebook:
         return Gradebook(self.database)

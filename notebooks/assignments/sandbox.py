@@ -64,13 +64,9 @@ class SandboxError(RuntimeError):
 class Limits:
     """What one submission may use."""
 
-    cell_seconds: float = (
-        60  # of computing; on a busy machine the clock may show PATIENCE times as many
-    )
+    cell_seconds: float = 60  # of computing; the clock may show PATIENCE times as many
     total_seconds: float = 240
-    memory: int = (
-        4096 * MB
-    )  # all processes together; each has as much address space for data
+    memory: int = 4096 * MB  # of all processes together, and of the data of each
     processes: int = 128  # and threads
     disk: int = 256 * MB
     output: int = 20 * MB  # received; what is kept is far less
@@ -117,13 +113,10 @@ def _mounts() -> list[str]:
     parents = {
         str(parent) for path in [*shown, "/run/kernel"] for parent in Path(path).parents
     }
-    for parent in sorted(parents - {"/"}):
-        arguments += [
-            "--perms",
-            "0755",
-            "--dir",
-            parent,
-        ]  # bwrap's own choice, 0700, is for the user who made them
+    for parent in sorted(
+        parents - {"/"}
+    ):  # bwrap itself would make them for root's eyes only
+        arguments += ["--perms", "0755", "--dir", parent]
     for path in shown:
         arguments += ["--ro-bind", path, path]
     return arguments
@@ -139,14 +132,8 @@ def _command(folder: str, limits: Limits, program: Sequence[str]) -> list[str]:
     }  # fmt: skip
     if os.environ.get("COURSE_DATA"):
         environment["COURSE_DATA"] = os.path.abspath(os.environ["COURSE_DATA"])
-    command = [
-        "bwrap",
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-    ]
+    command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    command += ["--unshare-cgroup-try"]
     command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
     command += [
         part for name, value in environment.items() for part in ("--setenv", name, value)
@@ -157,36 +144,19 @@ def _command(folder: str, limits: Limits, program: Sequence[str]) -> list[str]:
     command += ["--bind", folder, "/run/kernel", "--remount-ro", "/", "--chdir", "/tmp"]
     if os.geteuid() == 0:  # root's own processes are never counted: become somebody
         user = str(61_200 + next(_SLOT) % 4_000)
+        kept = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")  # until setpriv has used them
         command += [
             "--cap-drop",
             "ALL",
-            "--cap-add",
-            "CAP_SETUID",
-            "--cap-add",
-            "CAP_SETGID",
-            "--cap-add",
-            "CAP_SETPCAP",
-            "--",
+            *(part for name in kept for part in ("--cap-add", name)),
         ]
-        command += [
-            "setpriv",
-            "--reuid",
-            user,
-            "--regid",
-            user,
-            "--clear-groups",
-            "--bounding-set=-all",
-        ]
+        command += ["--", "setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+        command += ["--bounding-set=-all"]
         command += ["--inh-caps=-all", "--no-new-privs"]
     else:
         command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
-    command += [
-        "--",
-        "prlimit",
-        f"--nproc={limits.processes}",
-        f"--data={limits.memory}",
-        "--core=0",
-    ]
+    command += ["--", "prlimit", f"--nproc={limits.processes}", f"--data={limits.memory}"]
+    command += ["--core=0"]
     return [*command, f"--fsize={limits.disk}", "--nofile=1024", "--", *program]
 
 
@@ -232,9 +202,8 @@ class _Kernel:
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.memory, self.computed, self.received = limits, 0, 0.0, 0
-        self.outer = tempfile.TemporaryDirectory(
-            prefix="grade-", dir="/tmp"
-        )  # sockets have short paths; 0700
+        # nobody else may enter it; in /tmp, because the path of a socket must be short
+        self.outer = tempfile.TemporaryDirectory(prefix="grade-", dir="/tmp")
         self.folder = Path(self.outer.name) / "k"
         self.folder.mkdir()
         self.folder.chmod(0o777)
@@ -271,9 +240,7 @@ class _Kernel:
     def start(self, seconds: float = 60 * PATIENCE) -> None:
         """Wait until the kernel answers; nothing of the student's has run before."""
         end, asked, heard = time.monotonic() + seconds, 0.0, set()
-        while (
-            len(heard) < 2
-        ):  # an answer on the shell channel, and its echo on the other one
+        while len(heard) < 2:  # a message on either channel
             if self.process.poll() is not None or time.monotonic() > end:
                 raise SandboxError("the kernel does not start inside the sandbox")
             if time.monotonic() - asked > 1:
@@ -308,7 +275,7 @@ class _Kernel:
                     used += process.memory_info().rss
                     computed += sum(
                         process.cpu_times()[:4]
-                    )  # its own, and that of children that have ended
+                    )  # with children that have ended
         self.memory, self.computed = max(self.memory, used), max(self.computed, computed)
         written = sum(
             entry.stat(follow_symlinks=False).st_size for entry in os.scandir(self.folder)
@@ -485,9 +452,8 @@ def _attempt(
                 run.remarks.append(f"{label(cell, current)}: {remark}")
                 outputs.append(error_output("Interrupted", remark))
             errors = [output for output in outputs if output.output_type == "error"]
-            if is_test(
-                cell
-            ):  # nothing but an error: nbgrader reads a number as points, and stderr as a failure
+            # of a test, keep errors alone: nbgrader reads a number as points, and stderr as a failure
+            if is_test(cell):
                 outputs = errors or (
                     []
                     if good
