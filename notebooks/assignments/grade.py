@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import html
 import itertools
 import json
 import logging
@@ -74,6 +75,9 @@ from course_utils import ROOT
 
 SOURCES = ROOT / "notebooks" / "assignments"
 STUDENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+FIGURE = re.compile(
+    r'<img src="data:image/webp;base64,(?P<bytes>[A-Za-z0-9+/=]+)" alt="(?P<alt>[^"<>]*)"[^<>"]*("\d+"[^<>"]*)*>'
+)
 LARGEST = 20 * sandbox.MB  # a submitted notebook
 SETTINGS = """\
 # Settings of this class. Times have an offset, or a zone: "2027-01-31 23:59 +0100".
@@ -113,14 +117,25 @@ class TakeRun(NbGraderPreprocessor):
         return self.runs[about["student"], about["assignment"]], resources
 
 
-class HideTests(NbGraderPreprocessor):
-    """Remove the hidden tests from the feedback; nbgrader's own way stops at a marker that a student wrote."""
+class ForStudents(NbGraderPreprocessor):
+    """Remove hidden tests from the feedback, and save the figures from its cleaning, which removes all of HTML.
+
+    nbgrader's own way to remove tests stops at a marker that a student wrote.
+    """
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict, index: int
     ) -> tuple[NotebookNode, dict]:
         if sandbox.is_test(cell):
             cell.source = sandbox.HIDDEN.sub("", cell.source).rstrip()
+        for output in cell.get("outputs", []):
+            figure = FIGURE.fullmatch("".join(output.get("data", {}).get("text/html", "")))
+            if figure:  # as `show` makes it; a browser looks at the bytes, not at the label
+                output.data = {
+                    "image/png": figure["bytes"],
+                    "text/plain": html.unescape(figure["alt"]),
+                }
+                output.metadata = {"image/png": {"alt": html.unescape(figure["alt"])}}
         return cell, resources
 
 
@@ -174,7 +189,7 @@ class Class_:
         config.LatePerDay.percent = float(settings.get("late_percent", 10))
         config.GenerateFeedback.preprocessors = [
             GetGrades,
-            HideTests,
+            ForStudents,
             CSSHTMLHeaderPreprocessor,
         ]
         config.HTMLExporter.sanitize_html = True  # a student's output may hold scripts
