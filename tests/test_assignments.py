@@ -151,6 +151,14 @@ def test_the_parts_of_an_assignment(name: str):
         assert re.search(r"\(\d+ points?(, graded by hand)?\)$", head), head
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str):
+    prose = "\n".join(cell.source for cell in source(name).cells if cell.cell_type == "markdown")
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"\$[^$]+\$", "", prose))
+    assert targets
+    assert [target for target in targets if not (grade.SOURCES / target).exists()] == []
+
+
 def test_an_assignment_is_no_lecture():
     lectures = {path.parent for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert grade.SOURCES not in lectures
