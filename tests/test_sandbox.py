@@ -72,13 +72,13 @@ ALL = {"double_test": True, "triple_test": True}
             "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass",
             "could not be interrupted",
         ),
-        "memory hog": ("x = []\nwhile True:\n    x.append(bytearray(50_000_000))", ""),
+        "memory hog": ("x = []\nwhile True:\n    x.append(bytearray(50_000_000))", "of memory"),
         "memory hog in children": (
             "import os, time\nfor _ in range(6):\n    if not os.fork():\n        x = bytearray(b'1') * 300_000_000\n"
             "        time.sleep(99)\ntime.sleep(99)",
             "of memory",
         ),
-        "a gigabyte, line by line": ("while True:\n    print('x' * 10_000)", "output is larger than"),
+        "a gigabyte, line by line": ("while True:\n    print('x' * 10_000)", ""),
         "crash": ("import os\nos._exit(1)", "crashed the kernel"),
         "segmentation fault": ("import ctypes\nctypes.string_at(0)", "crashed the kernel"),
     }.values(),
@@ -87,6 +87,7 @@ ALL = {"double_test": True, "triple_test": True}
 def test_a_cell_that_runs_wild_costs_only_itself(code: str, remark: str):
     run, passed, _ = execute(code)
     assert passed == ALL
+    assert run.remarks
     assert remark in " ".join(run.remarks)
     assert len(nbformat.writes(run.notebook)) < 200_000
 

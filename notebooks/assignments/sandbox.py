@@ -345,6 +345,10 @@ class _Kernel:
                 letters += size if kind in {"stream", "error"} else 0
                 if room > 0:
                     outputs.append(_clipped(nbformat.v4.output_from_msg(message), room))
+        if any(
+            output.get("ename") == "MemoryError" for output in outputs
+        ):  # what it holds, it keeps
+            self._stop(f"it used more than {self.limits.memory // MB} MB of memory")
         failed = (
             remark
             or replied != "ok"
