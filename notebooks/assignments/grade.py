@@ -25,6 +25,7 @@ The class's folder:
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import hashlib
 import html
@@ -313,6 +314,7 @@ class Class_:
             cell.metadata = nbformat.from_dict(cell.metadata)
             cell["id"] = f"cell-{k}"
             cell.pop("attachments", None)
+        self._put_back(notebook, source)
         notebook.metadata, notebook.nbformat_minor = nbformat.from_dict({}), 5
         resources = {
             "nbgrader": {
@@ -341,6 +343,20 @@ class Class_:
                 raise ValueError(f"the graded cell {key} cannot be restored")
         nbformat.validate(notebook)
         return notebook
+
+    @staticmethod
+    def _put_back(notebook: NotebookNode, source: dict[str, NotebookNode]) -> None:
+        """Insert the graded cells that a student deleted, each after the cell that it followed."""
+        position = 0
+        for key, cell in source.items():
+            found = [k for k, other in enumerate(notebook.cells) if identity(other) == key]
+            if not found and cell.metadata.nbgrader.grade:
+                restored = copy.deepcopy(cell)
+                if cell.metadata.nbgrader.solution:
+                    restored.source = "YOUR ANSWER HERE"
+                notebook.cells.insert(position, restored)
+                found = [position]
+            position = found[0] + 1 if found else position
 
     # --- grade ---
 
