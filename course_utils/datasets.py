@@ -1,7 +1,7 @@
 """The course's data sets: `load(name)` returns any of them. `data/README.md` describes each: origin, license, quirks.
 
 Built in or generated, with no network: digits, photo_patches, breast_cancer, python_docs, doc_topics, glyphs, channels,
-ratings, cosmic_web, plucked_strings, bars_and_stripes, toy_english, toy_translation and five 2-D densities.
+ratings, cosmic_web, plucked_strings, scenes, bars_and_stripes, toy_english, toy_translation and five 2-D densities.
 The others are downloaded once into a cache folder and checked against the SHA-256 in `data/registry.txt`.
 """
 
@@ -129,7 +129,8 @@ def load(name: str) -> Dataset:
         Split name -> `Split` for images (an `Images`); str for text; two lists of str, English and Turkish, for
         toy_translation and tatoeba_eng_tur; a `Table` for breast_cancer; `Texts` for doc_topics; a list of waveforms,
         float32 [samples] in [-1, 1], and labels, int64 [n], for fsdd.
-        `synthetic.Melodies` by split for plucked_strings, waveforms [n, samples] and the delays of their strings.
+        `synthetic.Melodies` by split for plucked_strings, waveforms [n, samples] and the delays of their strings;
+        `synthetic.Described` by split for scenes, pictures with captions.
         `Ratings` for movielens, `synthetic.KnownRatings` for ratings, `synthetic.Grammar` for toy_english,
         `synthetic.Density` for a 2-D density, `synthetic.KnownImages` for bars_and_stripes.
 
@@ -316,6 +317,16 @@ def _plucked_strings() -> Splits:
     return Splits({split: synthetic.plucked_strings(n, seed) for seed, (split, n) in enumerate(sizes)})
 
 
+def _scenes() -> Splits:
+    """Pictures of two solids; "test" joins solids that training shows apart only, "solids" shows solids that it lacks."""
+    groups = synthetic.scene_captions()
+    sizes = {"train": ("known", 1000), "valid": ("known", 300), "test": ("pairs", 500), "solids": ("solids", 500)}
+    return Splits(
+        (split, synthetic.scenes(random.Random(seed).choices(groups[group], k=n), seed))
+        for seed, (split, (group, n)) in enumerate(sizes.items())
+    )
+
+
 def _alphadigits() -> Images:
     from scipy.io import loadmat
 
@@ -416,6 +427,7 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "ratings": synthetic.ratings,
     "bars_and_stripes": synthetic.bars_and_stripes,
     "plucked_strings": _plucked_strings,
+    "scenes": _scenes,
     **{name: partial(synthetic.density, name) for name in synthetic.DENSITIES},
     "mnist": partial(_mnist, "mnist"),
     "fashion_mnist": partial(_mnist, "fashion_mnist"),

@@ -1,13 +1,13 @@
 """Generated data with a known truth: densities, a grammar, characters, rock, ratings, the cosmic web, bars and
-stripes, plucked strings, English and Turkish."""
+stripes, plucked strings, English and Turkish, described scenes."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -124,7 +124,7 @@ class Grammar:
     def sample(self, n: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
         """Draw n sentences, words separated by one space, and their exact log probabilities, float64 [n], in nats."""
         rng = random.Random(seed)
-        cumulative = {left: list(accumulate(p for p, _ in options)) for left, options in self.rules.items()}
+        cumulative = {left: list(itertools.accumulate(p for p, _ in options)) for left, options in self.rules.items()}
         sentences, log_probs = [], np.zeros(n)
         for i in range(n):
             stack, words = ["S"], []
@@ -661,3 +661,87 @@ def _draw_sentence(rng: random.Random) -> Sentence:
         subject_plural, article == "the" and thing not in SUBSTANCES and rng.random() < 0.3, adjective,
         rng.choice(sorted(PLACES)) if rng.random() < 0.3 else "",
     )  # fmt: skip
+
+
+SIZES = {"small": (0.7, 0.8), "large": (1.1, 1.25)}  # the side of a solid, in the units of the ground
+RELATIONS = {"left of": (1, 0), "right of": (-1, 0), "in front of": (0, 1), "behind": (0, -1)}  # (x, y) of the second
+UNSEEN_SOLIDS = (
+    ("large", "yellow", "cylinder"), ("small", "red", "cube"), ("large", "blue", "cube"), ("small", "cyan", "cylinder"),
+)  # fmt: skip
+
+
+class Caption(NamedTuple):
+    """Two solids, each (size, color, shape), and where the first stands; as str: "a large red cube left of a small …"."""
+
+    first: tuple[str, str, str]
+    relation: str  # a key of RELATIONS
+    second: tuple[str, str, str]  # of another color
+
+    def __str__(self) -> str:
+        return f"a {' '.join(self.first)} {self.relation} a {' '.join(self.second)}"
+
+
+class Described(NamedTuple):
+    """Pictures, and what each shows, in words and exactly: `images, captions, scenes = load("scenes")["train"]`."""
+
+    images: torch.Tensor  # float32 [n, 3, 32, 32] in [0, 1]
+    captions: list[Caption]
+    scenes: list  # of lecture 01's Scene
+
+
+def scene_captions() -> dict[str, list[Caption]]:
+    """Return all captions by what is known of them: "known" pairs of solids, "pairs" that are new, new "solids".
+
+    Training shows the known pairs only. In a new pair, training shows each solid, but never both; a new solid is one of
+    UNSEEN_SOLIDS: its size, color and shape are known, but not together.
+    """
+    from course_utils.reuse import lecture
+
+    solids = list(itertools.product(SIZES, lecture("01").COLORS, lecture("01").SHAPES))
+    pairs = [(a, b) for i, a in enumerate(solids) for b in solids[:i] if a[1] != b[1]]
+    seen = [pair for pair in pairs if not set(pair) & set(UNSEEN_SOLIDS)]
+    held_out = set(random.Random(0).sample(seen, len(seen) // 6))
+    groups: dict[str, list[Caption]] = {"known": [], "pairs": [], "solids": []}
+    for pair in pairs:
+        group = groups["pairs" if pair in held_out else "known" if pair in seen else "solids"]
+        group += [Caption(*order) for r in RELATIONS for order in ((pair[0], r, pair[1]), (pair[1], r, pair[0]))]
+    return groups
+
+
+def draw_described(caption: Caption, rng: random.Random) -> object:
+    """Draw a scene (lecture 01) that a caption describes: sizes, distance, direction and place are random.
+
+    Both solids stand on the ground 1.8 to 2.3 apart, in the caption's direction to within 0.4 radians.
+    """
+    from course_utils.reuse import lecture
+
+    (right, away), apart, turn = RELATIONS[caption.relation], rng.uniform(1.8, 2.3), rng.uniform(-0.4, 0.4)
+    along, across = apart * math.cos(turn), apart * math.sin(turn)
+    dx, dy = right * along - away * across, right * across + away * along
+    x, y = (rng.uniform(-1, 1) * (1.25 - abs(d) / 2) for d in (dx, dy))  # the middle between both
+    ends = ((caption.first, -0.5), (caption.second, 0.5))
+    sides = [rng.uniform(*SIZES[size]) for (size, _, _), _ in ends]
+    return lecture("01").Scene(
+        tuple(
+            lecture("01").Solid(shape, color, side, x + end * dx, y + end * dy)
+            for ((_, color, shape), end), side in zip(ends, sides, strict=True)
+        )
+    )
+
+
+def scenes(captions: list[Caption], seed: int, size: int = 32) -> Described:
+    """Draw a scene for each caption and render it with four rays a pixel.
+
+    Raises:
+        ValueError: if there is no caption.
+    """
+    import torch
+
+    from course_utils.reuse import lecture
+
+    if not captions:
+        raise ValueError("no captions; give at least one Caption")
+    rng = random.Random(seed)
+    drawn = [draw_described(caption, rng) for caption in captions]
+    parts = [lecture("01").render(drawn[i : i + 500], 2 * size) for i in range(0, len(drawn), 500)]
+    return Described(torch.cat([torch.nn.functional.avg_pool2d(part, 2) for part in parts]), captions, drawn)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from course_utils import datasets, synthetic
+from course_utils import datasets, reuse, synthetic
 from course_utils.synthetic import DENSITIES, Grammar
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=5)
@@ -220,6 +220,57 @@ def test_plucked_strings_obey_the_recursion_from_a_burst_of_mean_zero():
         assert abs(note[:delay].mean()) < 1e-6
     with pytest.raises(ValueError, match="n=0"):
         synthetic.plucked_strings(0, seed=0)
+
+
+def test_scenes_show_what_their_captions_say():
+    data = datasets.load("scenes")
+    assert [len(part.captions) for part in data.values()] == [1000, 300, 500, 500]
+    assert str(data["train"].captions[0]).split()[0] == "a"
+    for images, captions, scenes in data.values():
+        assert images.shape == (len(captions), 3, 32, 32)
+        assert 0 <= images.min() < images.max() <= 1
+        for caption, scene in zip(captions, scenes, strict=True):
+            a, b = scene.solids
+            assert [(s.color, s.shape) for s in (a, b)] == [caption.first[1:], caption.second[1:]]
+            for solid, (size, _, _) in ((a, caption.first), (b, caption.second)):
+                low, high = synthetic.SIZES[size]
+                assert low <= solid.size <= high
+            holds = {
+                "left of": b.x - a.x, "right of": a.x - b.x, "in front of": b.y - a.y, "behind": a.y - b.y,
+            }  # fmt: skip
+            assert max(holds, key=holds.get) == caption.relation  # also: by far more than across
+            assert sorted(holds.values())[-1] > 2 * sorted(holds.values())[-2]
+            assert max(abs(a.x - b.x), abs(a.y - b.y)) > (a.size + b.size) / 2  # two cubes do not overlap
+    lecture = reuse.lecture("01")
+    images, _, scenes = data["solids"]
+    fine = lecture.render([scenes[7]], 64)[0]  # four rays a pixel
+    by_hand = (fine[:, ::2, ::2] + fine[:, 1::2, ::2] + fine[:, ::2, 1::2] + fine[:, 1::2, 1::2]) / 4
+    assert torch.allclose(images[7], by_hand, atol=1e-6)
+    with pytest.raises(ValueError, match="no captions"):
+        synthetic.scenes([], 0)
+
+
+def test_scenes_hold_out_pairs_and_solids():
+    data, groups = datasets.load("scenes"), synthetic.scene_captions()
+    everything = [caption for group in groups.values() for caption in group]
+    assert len(everything) == len(set(map(str, everything))) == 24 * 20 * 4  # each solid, one of another color, where
+    pairs, solids = {}, {}
+    for name, captions in groups.items():
+        pairs[name] = {frozenset((c.first, c.second)) for c in captions}
+        solids[name] = {solid for c in captions for solid in (c.first, c.second)}
+    assert not pairs["known"] & pairs["pairs"]
+    assert solids["pairs"] < solids["known"]
+    assert not solids["known"] & set(synthetic.UNSEEN_SOLIDS)
+    assert all({c.first, c.second} & set(synthetic.UNSEEN_SOLIDS) for c in groups["solids"])
+    for size, color, shape in synthetic.UNSEEN_SOLIDS:  # any two of its words are seen together
+        for k, words in enumerate([(color, shape), (size, shape), (size, color)]):
+            assert any(tuple(v for i, v in enumerate(solid) if i != k) == words for solid in solids["known"])
+    for split, group in (("train", "known"), ("valid", "known"), ("test", "pairs"), ("solids", "solids")):
+        assert set(data[split].captions) <= set(groups[group])
+    again = synthetic.scenes(data["test"].captions, seed=2)
+    assert torch.equal(data["test"].images, again.images)
+    assert data["test"].scenes == again.scenes
+    assert not torch.equal(data["train"].images[:300], data["valid"].images)
 
 
 def test_channels_look_like_their_style():
