@@ -96,6 +96,34 @@ def test_a_random_flow_has_mass_one():
     assert taught.grid_mass(flow.log_prob, 14.0, 500) == pytest.approx(1, abs=5e-3)
 
 
+def test_the_mass_on_a_grid_is_an_integral():
+    """Of exp(x_1 + x_2), which is not small at the edges: a shifted grid shows."""
+    mass = taught.grid_mass(lambda x: x.sum(1), 1.5, 400)
+    assert mass == pytest.approx((2 * math.sinh(1.5)) ** 2, rel=1e-4)
+
+
+# --- training ---
+
+
+def test_minimize_follows_the_last_gradient_clipped_with_a_falling_step():
+    """For a constant gradient each of Adam's steps has the length of the step size, on a cosine (T + 1)/2 in all."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    start = model.weight.item()
+    taught.minimize(model, lambda: model.weight.sum(), 100, lr=0.01)
+    assert start - model.weight.item() == pytest.approx(0.01 * 101 / 2, rel=1e-3)
+    assert model.weight.grad.item() == pytest.approx(1)
+    taught.minimize(model, lambda: 50 * model.weight.sum(), 3)
+    assert model.weight.grad.item() == pytest.approx(10)
+
+
+def test_a_batch_is_drawn_from_all_rows():
+    x = torch.arange(1000)
+    first, second = taught.batch(x), taught.batch(x)
+    assert first.shape == (256,)
+    assert not torch.equal(first, second)
+    assert taught.batch(x, 20_000).unique().numel() == 1000
+
+
 # --- images ---
 
 
@@ -173,6 +201,24 @@ def test_the_histogram_layer_inverts_and_has_the_slope_of_autograd():
     torch.testing.assert_close(log_det, slope.log().sum(1), rtol=0, atol=1e-6)
 
 
+def test_samples_lie_in_the_cubes_of_their_levels():
+    """With histograms alone, each level is drawn as often as its count says."""
+    x = torch.tensor([0.0] * 10 + [0.5] * 30 + [1.0] * 60).view(100, 1, 1, 1).expand(-1, -1, 1, 2)
+    samples = taught.RealNVP(x, 3, width=8).eval().sample(20_000)
+    for level, count in ((0.0, 10), (0.5, 30), (1.0, 60)):
+        share = (count + 1 / 3) / 101
+        found = (samples == level).float().mean((0, 1, 2)).tolist()
+        assert found == pytest.approx([share] * 2, abs=5 * math.sqrt(share * (1 - share) / 20_000))
+
+
+def test_dropout_works_in_training_only():
+    model = taught.RealNVP(images(5, 4, 4, 4), 4, width=32, dropout=0.5)
+    network, y = shake(model.flow.layers[1].network), torch.randn(3, 16)
+    assert not torch.equal(network(y), network(y))
+    network.eval()
+    assert torch.equal(network(y), network(y))
+
+
 def test_values_between_the_levels_are_refused():
     model = taught.RealNVP(images(5, 2, 2, 4), 4, width=8)
     for bad in (torch.full((1, 1, 2, 2), 0.5), torch.full((1, 1, 2, 2), 4 / 3), torch.full((1, 1, 2, 2), -1 / 3)):
@@ -187,6 +233,13 @@ def test_each_mask_is_followed_by_its_complement(size: tuple[int, int]):
     for a, b in zip(masks[::2], masks[1::2], strict=True):
         assert torch.equal(a + b, torch.ones(math.prod(size), dtype=a.dtype))
         assert 0 < a.sum() < math.prod(size)
+    assert len(masks) == 2 * len(taught.image_masks(*size))
+
+
+def test_the_masks_are_two_checkerboards_and_two_stripes():
+    pictures = ["0101101001011010", "0000111100001111", "0101010101010101", "0011001111001100"]
+    masks = taught.image_masks(4, 4)[::2]
+    assert ["".join(map(str, mask.tolist())) for mask in masks] == pictures
 
 
 # --- continuous flows ---
@@ -208,6 +261,17 @@ def test_unknown_methods_and_no_steps_are_refused():
         flow.path(torch.zeros(2, 2), 3, method="rk45")
     with pytest.raises(ValueError, match="steps=0"):
         flow.sample((2, 2), 0)
+
+
+def test_time_runs_from_noise_to_data():
+    """For v = t, n steps of Euler give (n - 1)/(2n), the midpoint method the exact ½."""
+    flow = taught.ContinuousFlow(lambda x, t: t[:, None].expand_as(x))
+    z = torch.randn(3, 2)
+    torch.testing.assert_close(flow.path(z, 4)[-1] - z, torch.full_like(z, 3 / 8))
+    seeds = [torch.Generator().manual_seed(0) for _ in range(2)]
+    z = torch.randn(3, 2, generator=seeds[0])
+    drawn = flow.sample((3, 2), 4, "midpoint", generator=seeds[1])
+    torch.testing.assert_close(drawn - z, torch.full_like(z, 0.5))
 
 
 def test_a_linear_velocity_has_the_density_of_a_gaussian():
@@ -274,6 +338,10 @@ def test_the_loss_looks_at_all_times_and_averages_over_coordinates():
     assert loss.mean().item() == pytest.approx(1, abs=5 * math.sqrt(2 / x.numel()))
     assert torch.histc(seen[0], 10, 0, 1).tolist() == pytest.approx([40] * 10, abs=1)
     assert seen[0].max() < 1
+    flow, seen[:] = taught.FlowMatching(network), []
+    for _ in range(300):
+        flow.loss(x[:1])
+    assert torch.histc(torch.cat(seen), 3, 0, 1).tolist() == pytest.approx([100] * 3, abs=5 * math.sqrt(300 * 2 / 9))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28)])
@@ -298,6 +366,9 @@ def test_straightness_and_detour_of_a_line_and_of_half_a_circle():
     circle = list(torch.cat([(math.pi * steps).cos(), (math.pi * steps).sin()], 2))
     assert taught.straightness(circle) == pytest.approx((math.pi**2 - 4) / 4, abs=1e-3)
     assert taught.detour(circle) == pytest.approx(math.pi / 2, abs=1e-3)
+    both = [torch.cat(pair) for pair in zip(line, circle, strict=True)]
+    ends = (line[-1] - line[0]).norm(dim=1).sum().item()
+    assert taught.detour(both) == pytest.approx((ends + math.pi) / (ends + 2), abs=1e-3)
 
 
 def test_both_samplers_follow_the_same_number_of_steps():
