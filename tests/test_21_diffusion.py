@@ -156,21 +156,39 @@ def test_weightings_are_weights_of_one_error():
     torch.testing.assert_close(found["bound"], 0.5 * (snr[t - 1] - snr[t]) * x_error, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(("weighting", "scale"), [("noise", 1 / 3), ("v", 1 / 3), ("bound", 19)])
-def test_loss_is_unbiased(weighting, scale):
+@pytest.mark.parametrize("weighting", ["noise", "v", "bound"])
+def test_loss_is_unbiased(weighting):
     model = L.Diffusion(Fixed(), L.NoiseSchedule(20))
     x0 = torch.randn(1, 3).expand(400, 3)
-    first = 2 if weighting == "bound" else 1
+    first, scale = (2, 19) if weighting == "bound" else (1, 1 / 3)
     terms = [model.losses(x0, torch.full((400,), t), weighting=weighting) for t in range(first, 21)]
     expected, spread = torch.stack(terms).mean() * scale, torch.stack(terms).std() * scale
     drawn = torch.cat([model.loss(x0, weighting=weighting) for _ in range(40)])
+    spread = max(spread.item(), drawn.std().item())
     assert abs(drawn.mean() - expected) < 5 * spread / math.sqrt(400 * 19)
     seen = []
     model.losses = lambda x, t, context, weighting: seen.append(t) or t.double()
     model.loss(x0, weighting=weighting)
     counts = seen[0].bincount(minlength=21)[first:]  # a batch covers the steps evenly
-    assert len(counts) == 21 - first
-    assert (counts - 400 / (21 - first)).abs().max() <= 1
+    chances = model.q if weighting == "bound" else torch.full((20,), 1 / 20)
+    assert len(counts) == len(chances)
+    assert (counts - 400 * chances).abs().max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("linear", 1000), ("cosine", 30), ("cosine", 4000)])
+def test_steps_of_the_bound_are_drawn_with_the_probability_of_their_weight(kind, steps):
+    model = L.Diffusion(Fixed(), L.NoiseSchedule(steps, kind))
+    n = 400_000
+    t, weight = model.bound_steps((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+    assert t.min() >= 2
+    assert t.max() <= steps
+    torch.testing.assert_close(model.q.sum().item(), 1.0)
+    pace = torch.log1p(model.schedule.snr)
+    torch.testing.assert_close(
+        1 / weight.double(), ((pace[t - 1] - pace[t]) / (pace[1] - pace[steps])), rtol=1e-4, atol=0
+    )
+    shares = t.bincount(minlength=steps + 1)[2:] / n
+    assert (shares - model.q).abs().max() < 2 / n
 
 
 def test_losses_reject_another_weighting():
@@ -230,12 +248,12 @@ def test_quadrature_meets_the_entropy_and_every_term_of_the_bound():
         assert abs(error.mean() - found) < 5 * error.std() / math.sqrt(len(x))
 
 
-def test_bound_with_all_terms_and_with_a_sample_agree():
-    model, x, surprise = independent_pixels(5, 30, n=2000)
-    few, all_terms = (model.nll_bound(x, n) for n in (4, 29))
-    difference = few - all_terms
-    assert abs(difference.mean()) < 4.5 * difference.std() / math.sqrt(len(x))
-    assert all_terms.mean() > surprise.mean()  # 30 steps: the gap is large
+def test_bound_by_a_sample_of_terms_is_the_sum_of_all():
+    model, x, _ = independent_pixels(5, 30, n=2000)
+    everything = sum(model.losses(2 * x - 1, torch.full((2000,), t), weighting="bound") for t in range(2, 31))
+    for n_times in (1, 4, 40):
+        difference = model.bound_parts(x, n_times)[1] - everything
+        assert abs(difference.mean()) < 4.5 * difference.std() / math.sqrt(len(x))
 
 
 def test_bound_parts_against_torch():
@@ -269,9 +287,9 @@ def test_bound_draws_the_steps_from_2_to_the_last():
     model = L.Diffusion(Fixed(), L.NoiseSchedule(10), levels=3)
     seen = []
     model.losses = lambda x, t, context, weighting: seen.append(t) or torch.ones(len(x))
-    _, chain, _ = model.bound_parts(torch.zeros(500, 1, 1, 1), 9)
+    _, chain, _ = model.bound_parts(torch.zeros(20_000, 1, 1, 1), 9)
     assert torch.stack(seen).unique().tolist() == list(range(2, 11))
-    torch.testing.assert_close(chain, torch.full((500,), 9.0))
+    assert abs(chain.mean() - 9) < 5 * chain.std() / math.sqrt(20_000)
 
 
 def test_bound_rejects_what_it_cannot_read():
@@ -381,6 +399,12 @@ def test_ddim_is_deterministic_and_ddpm_follows_its_generator():
     assert torch.equal(*runs)
     draw = [model.ddpm_sample((20, 2), 10, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
     assert torch.equal(draw[0], draw[1])
+    quiet = [
+        f((20, 2), 10, generator=torch.Generator().manual_seed(1), **o)
+        for f, o in ((model.ddim_sample, {}), (model.ddpm_sample, {"eta": 0.0}))
+    ]
+    assert torch.equal(*quiet)
+    assert not torch.equal(quiet[0], draw[0])
     assert not torch.equal(draw[0], draw[2])
     before = torch.random.get_rng_state()
     model.ddpm_sample((5, 2), 10, generator=torch.Generator().manual_seed(1))
@@ -524,6 +548,63 @@ def test_train_images_runs_and_averages(side):  # 28: averages, in half precisio
     last = list(trained.parameters())[-1]  # the bias of the head always moves
     assert not torch.equal(last, before[-1])
     assert torch.equal(last, list(model.parameters())[-1]) == (side == 8)
+
+
+class Slope(nn.Module):
+    """A model with one number p and the loss 0.3 p, which keeps the numbers that it was asked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.p = nn.Parameter(torch.zeros(1))
+        self.seen, self.weightings = [], set()
+
+    def loss(self, x, weighting):
+        self.seen.append(self.p.item())
+        self.weightings.add(weighting)
+        return 0.3 * self.p.expand(len(x))
+
+
+def test_train_images_takes_the_steps_and_averages_that_it_promises():
+    """With a constant gradient, each of Adam's steps is as long as the step size."""
+    for average in (False, True):
+        model = Slope()
+        trained, history = L.train_images(
+            model, torch.zeros(10, 1), 4, 3, lr=0.5, weighting="bound", seed=0, average=average
+        )
+        visited = np.array([*model.seen[1:], model.p.item()])  # after each of 4 * 4 steps
+        k = np.arange(1, 17)
+        size = 0.5 * k / 300 * (1 if average else (1 + np.cos(np.pi * k / 16)) / 2)
+        np.testing.assert_allclose(-np.diff([0.0, *visited]), size, rtol=1e-2, atol=1e-6)
+        share = (k**9 - (k - 1.0) ** 9) / 16**9 if average else k == 16  # about k⁸
+        assert trained.p.item() == pytest.approx(visited @ share, rel=1e-4)
+        losses, sizes = 0.3 * np.array(model.seen).reshape(4, 4), np.array([3, 3, 3, 1])
+        np.testing.assert_allclose(history, losses @ sizes / 10, rtol=1e-4, atol=1e-7)
+        assert model.weightings == {"bound"}
+        assert not trained.training
+    long = Slope()
+    L.train_images(long, torch.zeros(400, 1), 1, 1, lr=1e-3, weighting="v", seed=0, average=True)
+    assert -np.diff(long.seen)[-5:] == pytest.approx(1e-3, rel=1e-2)  # after 300 steps
+
+
+def test_mean_bound_is_that_of_all_images():
+    model = type("Sum", (), {"nll_bound": lambda self, x, n_times: x.flatten(1).sum(1)})()
+    x = torch.randn(1203, 1, 2, 2)
+    mean, error = L.mean_bound(model, x)
+    values = x.flatten(1).sum(1).double()
+    assert mean == pytest.approx(values.mean().item(), abs=1e-5)
+    assert error == pytest.approx(stats.sem(values.numpy()), rel=1e-5)
+
+
+def test_loss_scales_images_and_the_round_trip_compares_scaled_ones():
+    model = L.Diffusion(Fixed(), L.NoiseSchedule(20), levels=17)
+    x, seen = torch.rand(6, 1, 4, 4), []
+    losses = model.losses
+    model.losses = lambda x0, *rest: seen.append(x0) or losses(x0, *rest)
+    model.loss(x)
+    torch.testing.assert_close(seen[0], 2 * x - 1)
+    model.ddim_invert = lambda x0, steps: x0
+    model.denoise = lambda x, steps: iter([x, 2 * x - 1 + 0.25])
+    assert L.round_trip(model, x[:, 0, 0], 5) == pytest.approx(0.25 * math.sqrt(4))
 
 
 def test_denoising_errors_have_the_score_as_minimum():
