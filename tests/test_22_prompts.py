@@ -3,8 +3,10 @@
 import math
 import random
 
+import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Normal
 
@@ -28,6 +30,18 @@ def captions() -> list[Caption]:
 def the_line(s: float = 0.5, S: float = 1.0, steps: int = 1000):
     schedule = lecture("21").NoiseSchedule(steps, "cosine")
     return lecture("21").Diffusion(taught.Line(schedule, s, S), schedule)
+
+
+def perfect_reading(captions: list[Caption]):
+    """Return what a perfect reader would see: made of the captions, without pictures."""
+    colors, cylinder, large, relation = taught.attributes(captions)
+    rows, n = torch.arange(len(captions))[:, None], len(captions)
+    area, (round_, big) = torch.zeros(n, 6), torch.zeros(2, n, 6, dtype=torch.bool)
+    area[rows, colors], round_[rows, colors], big[rows, colors] = 50.0, cylinder, large
+    place = torch.zeros(n, 6, 2)
+    ways = torch.tensor(list(RELATIONS.values()), dtype=torch.float32)
+    place[rows[:, 0], colors[:, 1]] = ways[relation]
+    return taught.Reading(area, round_, big, place)
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +268,32 @@ def test_training_hides_a_tenth_of_the_prompts_and_scales_the_pictures():
     assert 0 < spy.weight < 1
 
 
+def test_training_is_adam_with_short_gradients_each_from_its_own_batch():
+    """Step by step by hand: a gradient longer than 1 is cut to 1, and none is left over from the batch before."""
+    pulls = torch.tensor([[3.0, -4.0], [0.1, 0.2], [-30.0, 2.0], [0.0, 0.5]])
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.calls = nn.Parameter(torch.zeros(2)), 0
+
+        def loss(self, images, tokens):
+            self.calls += 1
+            return (pulls[self.calls - 1] * self.weight).sum().expand(len(images))
+
+    spy, asked = Spy(), taught.tokenize([CAPTION] * 8)
+    mean = taught.train_prompts(spy, torch.zeros(8, 3, 2, 2, dtype=torch.uint8), asked, epochs=2, batch_size=4)
+    weight, first, second, average = torch.zeros(2), torch.zeros(2), torch.zeros(2), None
+    for step, pull in enumerate(pulls, start=1):
+        pull = pull / max(1.0, float(pull.norm()))
+        weight = weight * (1 - 1e-3 * 1e-2)  # AdamW's decay of the weights
+        first, second = 0.9 * first + 0.1 * pull, 0.999 * second + 0.001 * pull**2
+        weight = weight - 1e-3 * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+        average = weight if average is None else 0.999 * average + 0.001 * weight
+    torch.testing.assert_close(spy.weight.detach(), weight, rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(mean.weight.detach(), average, rtol=1e-4, atol=1e-8)
+
+
 # --- the reader ---
 
 
@@ -317,7 +357,7 @@ def test_adherence_counts_what_is_wrong(relation: str):
     prompt = Caption(("large", "red", "cube"), relation, ("small", "green", "cylinder"))
 
     def score(**spoiled) -> dict:
-        reading = taught.perfect_reading([prompt])
+        reading = perfect_reading([prompt])
         for name, change in spoiled.items():
             change(getattr(reading, name))
         return taught.adherence(reading, [prompt]).iloc[0].to_dict()
@@ -340,4 +380,168 @@ def test_the_same_scene_said_the_other_way_round_is_right():
     opposite = {"left of": "right of", "right of": "left of", "in front of": "behind", "behind": "in front of"}
     told = random.Random(0).choices(captions(), k=200)
     turned = [Caption(c.second, opposite[c.relation], c.first) for c in told]
-    assert (taught.adherence(taught.perfect_reading(told), turned) == 1).all(axis=None)
+    assert (taught.adherence(perfect_reading(told), turned) == 1).all(axis=None)
+
+
+def test_what_is_true_of_a_scene_is_what_a_perfect_reader_says():
+    """Counted from the words, or compared with a reading: two ways to the same verdict."""
+    told, said = random.Random(4).choices(captions(), k=600), random.Random(5).choices(captions(), k=400)
+    said += [Caption(c.second, c.relation, c.first) for c in told[400:500]] + told[500:]
+    counted = torch.tensor([taught.true_of(*pair) for pair in zip(told, said, strict=True)])
+    read = torch.from_numpy(taught.adherence(perfect_reading(told), said).to_numpy())
+    assert torch.equal(counted.double(), read)
+    assert (counted[500:] == 1).all()
+    assert (counted[400:500, :3] == 1).all()
+    assert not counted[400:500, 3:].any()
+
+
+# --- choosing a weight, asking for a picture ---
+
+
+def test_ties_are_within_two_standard_errors_of_the_best_pair_by_pair():
+    best = pd.Series((torch.arange(100) % 2).double())
+    less = {w: best.copy() for w in (1.0, 2.0, 4.0)}
+    less[1.0][1:20:2] = 0.0  # 10 of 100 behind, and none before: 3.3 standard errors
+    less[2.0][1:6:2] = 0.0  # 3 of 100: 1.7 standard errors
+    assert taught.ties(less) == [2.0, 4.0]
+    assert taught.ties({4.0: best}) == [4.0]
+    other = 1 - less[2.0]  # better than the best, but not where that is: the error is large
+    assert other.mean() > best.mean()
+    assert taught.ties({**less, 8.0: other, 16.0: other - 1}) == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_the_prompt_box_draws_what_is_typed_and_names_what_is_wrong(monkeypatch):
+    asked = []
+
+    def draw(prompts, weight):
+        taught.tokenize(prompts)
+        asked.append((prompts, weight))
+        return torch.rand(len(prompts), 3, 32, 32)
+
+    monkeypatch.setattr(taught, "draw_prompts", draw)
+    field, board = taught.prompt_box(4.0).children
+    assert asked == [([taught.PROMPTS[0]] * 8, 4.0)]
+    assert board.value.startswith("<img")
+    assert taught.PROMPTS[0] in board.value
+    field.value = "red red red"
+    assert asked[-1] == (["red red red"] * 8, 4.0)
+    assert "red red red" in board.value
+    field.value = "a <b> cube"
+    assert board.value.startswith("<p>unknown words [&#x27;&lt;b&gt;&#x27;]; known are: a, small")
+    assert len(asked) == 2
+    field.value = ""
+    assert board.value.startswith("<img")
+
+
+def test_drawing_follows_the_prompt_the_weight_and_the_noise(monkeypatch):
+    torch.manual_seed(1)
+    model = lecture("21").Diffusion(taught.PromptNet(8, 16), lecture("21").NoiseSchedule(1000, "cosine"), levels=256)
+    nn.init.normal_(model.network.unet.head[-1].weight, std=0.3)
+    monkeypatch.setattr(taught, "prompt_model", model.eval(), raising=False)
+
+    def draw(prompt, weight, seed=0):
+        return taught.draw_prompts([prompt], weight, seed=seed, steps=3)
+
+    swapped = Caption(CAPTION.second, CAPTION.relation, CAPTION.first)
+    picture = draw(CAPTION, 2.0)
+    assert picture.shape == (1, 3, 32, 32)
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+    assert torch.equal(picture, draw(str(CAPTION), 2.0))
+    for other in (draw(swapped, 2.0), draw(CAPTION, 1.0), draw(CAPTION, 2.0, seed=1)):
+        assert (other - picture).abs().max() > 0.05
+    at = {"rtol": 0.0, "atol": 0.01}  # at the first step rounding is divided by √ᾱ_T
+    torch.testing.assert_close(draw(CAPTION, 0.0), draw("", 1.0), **at)  # no weight, no prompt
+    plain = model.ddim_sample(
+        (1, 3, 32, 32), 3, generator=torch.Generator().manual_seed(0), context=taught.tokenize([CAPTION])
+    )
+    torch.testing.assert_close(draw(CAPTION, 1.0), plain, **at)
+
+
+def test_what_the_reader_learns_is_what_was_rendered(monkeypatch):
+    monkeypatch.setattr(taught, "captions", captions(), raising=False)  # the notebook's list
+    views, truth = taught.reader_data(60, 3)
+    chosen = random.Random(3).choices(captions(), k=60)
+    drawn = synthetic.scenes(chosen, 103)
+    colors, cylinder, large, relation = taught.attributes(chosen)
+    assert views.shape == (120, 3, 32, 32)
+    assert truth.shape == (120, 4)
+    names = list(lecture("01").COLORS)
+    for i, (caption, scene) in enumerate(zip(chosen, drawn.scenes, strict=True)):
+        assert list(RELATIONS)[relation[i]] == caption.relation
+        for j, (size, color, shape) in enumerate((caption.first, caption.second)):
+            assert names[colors[i, j]] == color
+            assert (cylinder[i, j], large[i, j]) == (shape == "cylinder", size == "large")
+            solid = scene.solids[j]
+            row = truth[i + 60 * j]  # the first solids of all scenes, then the second ones
+            assert row.tolist() == pytest.approx([float(shape == "cylinder"), float(size == "large"), solid.x, solid.y])
+            mask = taught.color_masks(drawn.images[i : i + 1])[0, colors[i, j]]
+            assert torch.equal(views[i + 60 * j, 0], mask.float())
+
+
+def test_the_reader_is_taught_each_fact_in_its_place():
+    truth = torch.tensor([[1.0, 0.0, 0.3, -0.2], [0.0, 0.0, -1.0, 0.9]])
+    knows = torch.cat([(2 * truth[:, :2] - 1) * 30, truth[:, 2:]], dim=1)
+    say = lambda out: float(taught.reader_loss(lambda _: out, (None, truth)))  # noqa: E731
+    assert say(knows) == pytest.approx(0.0, abs=1e-9)
+    assert say(knows * torch.tensor([1.0, 1.0, 0.0, 0.0])) == pytest.approx(float(truth[:, 2:].square().mean()))
+    assert say(knows * torch.tensor([0.0, 1.0, 1.0, 1.0])) == pytest.approx(math.log(2) / 2)
+
+
+def test_measure_asks_for_the_first_captions_each_from_noise_of_its_own(monkeypatch):
+    chosen = random.Random(2).choices(captions(), k=150)
+    drawn, calls = synthetic.scenes(chosen, seed=3), []
+
+    class Truth:
+        def read(self, images):
+            return perfect_reading([chosen[int(number)] for number in images])
+
+    def draw(prompts, weight, seed):
+        calls.append((len(prompts), weight, seed))
+        return torch.arange(seed, seed + len(prompts))
+
+    monkeypatch.setattr(taught, "scenes", {"test": drawn}, raising=False)
+    monkeypatch.setattr(taught, "reader", Truth(), raising=False)
+    monkeypatch.setattr(taught, "draw_prompts", draw)
+    table = taught.measure("test", 3.0, 120)
+    assert calls == [(50, 3.0, 0), (50, 3.0, 50), (20, 3.0, 100)]
+    assert len(table) == 120
+    assert (table == 1).all(axis=None)
+
+
+# --- the judge of digits ---
+
+
+def test_the_judge_tells_precision_from_recall_and_asks_for_the_right_class(monkeypatch):
+    digits = lecture("22").load("digits")
+    monkeypatch.setattr(taught, "digits", digits, raising=False)
+    images, labels = digits["valid"]
+    real = taught.judge(images, labels)
+    assert real["accuracy"] > 0.95
+    assert min(real["precision"], real["recall"]) > 0.75
+    zeros = images[labels == 0]
+    narrow = taught.judge(zeros, torch.zeros(len(zeros), dtype=torch.int64))
+    assert narrow["accuracy"] > 0.9
+    assert narrow["precision"] > 0.75
+    assert narrow["recall"] < 0.25  # one digit of ten
+    assert taught.judge(images, (labels + 1) % 10)["accuracy"] < 0.05
+    wide = taught.judge(torch.rand(350, 1, 8, 8), labels[:350])
+    assert wide["precision"] < 0.5
+
+
+def test_the_noisy_classifier_learns_from_all_steps_of_noise(monkeypatch):
+    model = lecture("21").Diffusion(nn.Identity(), lecture("21").NoiseSchedule(20), levels=17)
+    monkeypatch.setattr(taught, "digit_model", model, raising=False)
+    images, labels, seen = torch.rand(4000, 1, 8, 8), torch.randint(0, 10, (4000,)), []
+
+    def net(x, t):
+        seen.append((x, t))
+        return F.one_hot(labels, 10).double() * 2 - 3  # log-probabilities: -1 for the truth
+
+    assert float(taught.noisy_loss(net, (images, labels))) == pytest.approx(1.0)
+    x, t = seen[0]
+    assert t.unique().tolist() == list(range(1, 21))
+    signal, sigma = model.amounts(t, x)
+    noise = (x - signal * model.encode(images)) / sigma
+    assert abs(noise.mean()) < 5 / math.sqrt(noise.numel())
+    assert abs(noise.var() - 1) < 5 * math.sqrt(2 / noise.numel())
