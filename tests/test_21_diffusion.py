@@ -375,6 +375,8 @@ def test_ddpm_step_is_the_posterior():
         step = L.posterior(model.schedule, t, x_t.double(), guess.double())
         assert ((many.mean(0) - step.mean[0]).abs() < 5 * step.stddev[0] / math.sqrt(n)).all()
         assert ((many.var(0) / step.variance[0] - 1).abs() < 5 * math.sqrt(2 / n)).all()
+    half = model.move(x_t.expand(n, 2), t, s, eta=0.5)  # a quarter of the variance
+    assert ((half.var(0) / step.variance[0] - 0.25).abs() < 5 * 0.25 * math.sqrt(2 / n)).all()
     last = model.move(x_t, 1, 0, eta=1.0)
     torch.testing.assert_close(last, model.predict(x_t, torch.tensor([1]))[0])  # no noise in the last step
 
@@ -519,6 +521,14 @@ def test_unet_says_what_is_wrong():
         L.UNet(1, 8)(torch.randn(1, 1, 8, 8), torch.rand(1), torch.randn(1, 3))
 
 
+def test_point_net_hears_the_time():
+    net, x = L.PointNet(), torch.randn(5, 2)
+    times = torch.linspace(0, 1, 9)  # any two of them give another answer
+    outs = torch.stack([net(x, t.expand(5)) for t in times])
+    assert torch.cdist(outs.flatten(1), outs.flatten(1))[~torch.eye(9, dtype=torch.bool)].min() > 1e-3
+    assert net(x, torch.rand(5)).shape == x.shape
+
+
 def test_point_net_learns_a_line_of_points():
     """A few hundred steps move the samples onto two points: the whole of training and sampling."""
     model = L.Diffusion(L.PointNet(d=1, width=32), L.NoiseSchedule(50))
@@ -602,6 +612,9 @@ def test_loss_scales_images_and_the_round_trip_compares_scaled_ones():
     model.losses = lambda x0, *rest: seen.append(x0) or losses(x0, *rest)
     model.loss(x)
     torch.testing.assert_close(seen[0], 2 * x - 1)
+    model.move = lambda x, t, s: seen.append(x) or x
+    model.ddim_invert(x, 4)
+    torch.testing.assert_close(seen[1], 2 * x - 1)
     model.ddim_invert = lambda x0, steps: x0
     model.denoise = lambda x, steps: iter([x, 2 * x - 1 + 0.25])
     assert L.round_trip(model, x[:, 0, 0], 5) == pytest.approx(0.25 * math.sqrt(4))
