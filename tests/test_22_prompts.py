@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from course_utils import synthetic
+from course_utils.results import table
 from course_utils.reuse import lecture
 from course_utils.synthetic import RELATIONS, Caption
 
@@ -545,3 +546,34 @@ def test_the_noisy_classifier_learns_from_all_steps_of_noise(monkeypatch):
     noise = (x - signal * model.encode(images)) / sigma
     assert abs(noise.mean()) < 5 / math.sqrt(noise.numel())
     assert abs(noise.var() - 1) < 5 * math.sqrt(2 / noise.numel())
+
+
+# --- the shipped weights ---
+
+
+def test_the_shipped_model_obeys_as_recorded(reader, monkeypatch):
+    """Fifty of the recorded pictures, drawn again: within four standard errors, attribute by attribute."""
+    model = taught.prompt_diffusion()
+    card = lecture("22").load_weights(model, "22_prompts_scenes")
+    for name, value in {"prompt_model": model.eval(), "reader": reader, "scenes": lecture("22").load("scenes")}.items():
+        monkeypatch.setattr(taught, name, value, raising=False)
+    rows = table("full").query("lecture == '22' and model == 'PromptNet, w = 2'").set_index("metric")
+    assert (rows.parameters == card["parameters"]).all()
+    for split in ("test", "solids"):
+        part = taught.measure(split, 2.0, 50)
+        for name, share in part.mean().items():
+            row = rows.loc[f"{taught.KINDS[split]}: {name}"]
+            spread = row.spread * math.sqrt(400 / 50)  # of 50 pictures, in the place of 400
+            assert abs(share - row.value) < 4 * spread, (split, name)
+
+
+def test_the_recorded_weights_have_a_tie_and_a_fall():
+    rows = table("full").query("lecture == '22' and dataset == 'scenes'")
+    everything = {(r.metric, r.model): (r.value, r.spread) for r in rows.itertuples() if "everything" in r.metric}
+    for kind in taught.KINDS.values():
+        share = [everything[f"{kind}: everything", f"PromptNet, w = {w:g}"] for w in (1, 2, 8)]
+        plain, two, eight = share
+        assert two[0] - plain[0] > 4 * math.hypot(two[1], plain[1])  # guidance helps
+        assert two[0] - eight[0] > 2 * math.hypot(two[1], eight[1])  # too much
+    two, four = (everything["known pairs: everything", f"PromptNet, w = {w}"] for w in (2, 4))
+    assert abs(two[0] - four[0]) < 2 * math.hypot(two[1], four[1])
