@@ -425,12 +425,11 @@ def test_each_family_draws_images_and_says_what_it_promises(family):
             torch.testing.assert_close(losses, one.nll(x_valid[:10], 9), rtol=0, atol=1e-3)
 
 
-def test_bounds_of_the_families_are_those_of_their_lectures(monkeypatch):
-    """The averages of `train_vae` are of the ELBO; k draws stand inside the logarithm."""
-    x = load("digits")["train"].images[:200]
+def test_k_draws_of_the_vae_stand_inside_the_logarithm():
+    x = load("digits")["train"].images[:100]
     one = taught.train_vae(x, x[:50], 0.05, 0)
     torch.manual_seed(1)
-    tight, loose = one.nll(x, 200), torch.stack([one.nll(x, 1) for _ in range(20)]).mean(0)
+    tight, loose = one.nll(x, 50), torch.stack([one.nll(x, 1) for _ in range(3)]).mean(0)
     ahead, error = taught.lead(tight, loose)
     assert ahead > 4 * error
     assert 60 < tight.mean() < 64 * math.log(17)
