@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -120,10 +121,21 @@ def copy_sources(course: dict) -> list[Path]:
                     cell.source = cell.source.replace(f"]({there}", f"]({here}")
         put(f"notebooks/{path.name}", nbformat.writes(notebook))
         notebooks.append(SOURCE / "notebooks" / path.name)
+    for path in released_assignments():
+        text = re.sub(r"\]\(\.\./(?=\d\d_)", "](../notebooks/", path.read_text(encoding="utf-8"))
+        put(f"assignments/{path.name}", text)
     for path in SOURCE.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()
     return notebooks
+
+
+def released_assignments() -> list[Path]:
+    """Make the students' copies of the assignments, without solutions and hidden tests; return them."""
+    program, folder = ROOT / "notebooks" / "assignments" / "grade.py", OUT / "assignments"
+    if program.exists():
+        subprocess.run([sys.executable, program, "release", "--folder", folder], check=True, stdout=subprocess.DEVNULL)
+    return sorted(folder.glob("release/*/*.ipynb"))
 
 
 def versions_table() -> str:
