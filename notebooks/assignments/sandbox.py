@@ -8,7 +8,7 @@ outside. Hidden tests reach the kernel last, when everything that the student wi
 | reading hidden tests, other submissions, the book of grades; writing anywhere | a file system with Python, the helper, lectures 01–24 and the data, all read-only, and an empty `/tmp` that is thrown away | bubblewrap |
 | network, signals to other processes | namespaces of its own for network, processes, IPC | bubblewrap |
 | endless loop, endless sleep | seconds of computing, and of the clock, are counted for a cell and for the notebook: interrupt, then kill | psutil |
-| memory | `prlimit --data` for each process, a watch over all together | util-linux, psutil |
+| memory | `prlimit --data` for each process, a watch over all together, no memory that belongs to no process | util-linux, psutil, seccomp |
 | fork bomb | `prlimit --nproc` for a user id (as root) or a user namespace of its own | util-linux, Linux 5.14 |
 | a gigabyte of output, a full disk | messages are counted and bounded; `/tmp` has a size | bubblewrap 0.7 |
 | a crash of the kernel | the notebook runs again without that cell | — |
@@ -30,13 +30,15 @@ import random
 import re
 import secrets
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import nbformat
 import psutil
@@ -51,13 +53,46 @@ PATIENCE = 5  # seconds on the clock for a second of computing: a cell may also 
 HIDDEN = re.compile(
     r"^### BEGIN HIDDEN TESTS\n(.*?)^### END HIDDEN TESTS$", re.MULTILINE | re.DOTALL
 )
-_SLOT = (
-    itertools.count()
-)  # user ids in turn, so that two sandboxes never share their count of processes
+# user ids in turn, so that two sandboxes do not share their count of processes
+_SLOT = itertools.count(64 * os.getpid())
 
 
 class SandboxError(RuntimeError):
     """The machine lacks something that the sandbox needs; no submission runs."""
+
+
+# Calls that get memory which no limit counts, or namespaces that escape the counts, on x86-64 and on ARM.
+FORBIDDEN = {
+    "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "mq_open": (240, 180),
+    "io_uring_setup": (425, 425), "userfaultfd": (323, 282), "add_key": (248, 217), "keyctl": (250, 219),
+    "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "bpf": (321, 280),
+    "perf_event_open": (298, 241), "ptrace": (101, 117),
+}  # fmt: skip
+CLONE, CLONE3, NEW_USER = (56, 220), (435, 435), 0x10000000
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+
+
+def _filter() -> bytes:
+    """Return the system calls that are forbidden, as a program for seccomp (`man 2 seccomp`).
+
+    Raises:
+        SandboxError: on another kind of machine, whose calls have other numbers.
+    """
+    if os.uname().machine not in MACHINES:
+        raise SandboxError(
+            f"the sandbox knows {' and '.join(MACHINES)}, and not {os.uname().machine}"
+        )
+    column, machine = MACHINES[os.uname().machine]
+    load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
+    allow, refuse, unknown, kill = 0x7FFF0000, 0x50001, 0x50026, 0x80000000
+    code = [(load, 0, 0, 4), (equal, 1, 0, machine), (give, 0, 0, kill), (load, 0, 0, 0)]
+    code += [(at_least, 0, 1, 0x40000000), (give, 0, 0, refuse)]  # numbers of x32
+    for numbers in FORBIDDEN.values():
+        code += [(equal, 0, 1, numbers[column]), (give, 0, 0, refuse)]
+    code += [(equal, 0, 1, CLONE3[column]), (give, 0, 0, unknown)]  # so that clone is used
+    code += [(equal, 0, 3, CLONE[column]), (load, 0, 0, 16), (any_bit, 0, 1, NEW_USER)]
+    code += [(give, 0, 0, refuse), (give, 0, 0, allow)]
+    return b"".join(struct.pack("HBBI", *line) for line in code)
 
 
 @dataclass(frozen=True)
@@ -98,31 +133,22 @@ def _mounts() -> list[str]:
             arguments += ["--symlink", os.readlink(path), str(path)]
         elif path.exists():
             arguments += ["--ro-bind", str(path), str(path)]
-    shown = [
-        "/usr",
-        "/etc/ld.so.cache",
-        "/etc/fonts",
-        "/etc/localtime",
-        "/etc/alternatives",
-    ]
-    shown += [sys.base_prefix, sys.prefix, str(ROOT / "course_utils"), str(ROOT / "data")]
+    shown = ["/usr", *(f"/etc/{name}" for name in ("ld.so.cache", "fonts", "localtime"))]
+    shown += ["/etc/alternatives", sys.base_prefix, sys.prefix]
+    shown += [str(ROOT / "course_utils"), str(ROOT / "data")]
     shown += [str(path) for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))]
     if os.environ.get("COURSE_DATA"):
         shown.append(os.path.abspath(os.environ["COURSE_DATA"]))
     shown = [path for path in dict.fromkeys(shown) if os.path.exists(path)]
-    parents = {
-        str(parent) for path in [*shown, "/run/kernel"] for parent in Path(path).parents
-    }
-    for parent in sorted(
-        parents - {"/"}
-    ):  # bwrap itself would make them for root's eyes only
+    parents = {str(up) for path in [*shown, "/run/kernel"] for up in Path(path).parents}
+    for parent in sorted(parents - {"/"}):  # bwrap would make them for root's eyes only
         arguments += ["--perms", "0755", "--dir", parent]
     for path in shown:
         arguments += ["--ro-bind", path, path]
     return arguments
 
 
-def _command(folder: str, limits: Limits, program: Sequence[str]) -> list[str]:
+def _command(folder: str, limits: Limits, calls: int, program: Sequence[str]) -> list[str]:
     """Return the command that runs a program inside; `folder` holds the kernel's sockets."""
     environment = {
         "HOME": "/tmp", "PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8",
@@ -135,29 +161,41 @@ def _command(folder: str, limits: Limits, program: Sequence[str]) -> list[str]:
     command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try"]
     command += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
+    command += ["--seccomp", str(calls)]
     command += [
         part for name, value in environment.items() for part in ("--setenv", name, value)
     ]
-    command += [*_mounts(), "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    # no /proc: nothing needs it, and many containers do not let anybody mount one
+    command += [*_mounts(), "--dir", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/dev/shm"]
     command += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/tmp"]
     command += ["--bind", folder, "/run/kernel", "--remount-ro", "/", "--chdir", "/tmp"]
     if os.geteuid() == 0:  # root's own processes are never counted: become somebody
         user = str(61_200 + next(_SLOT) % 4_000)
-        kept = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")  # until setpriv has used them
-        command += [
-            "--cap-drop",
-            "ALL",
-            *(part for name in kept for part in ("--cap-add", name)),
-        ]
+        command += ["--cap-drop", "ALL"]
+        for kept in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):  # until setpriv is done
+            command += ["--cap-add", kept]
         command += ["--", "setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
-        command += ["--bounding-set=-all"]
-        command += ["--inh-caps=-all", "--no-new-privs"]
+        command += ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
     else:
         command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
     command += ["--", "prlimit", f"--nproc={limits.processes}", f"--data={limits.memory}"]
-    command += ["--core=0"]
-    return [*command, f"--fsize={limits.disk}", "--nofile=1024", "--", *program]
+    command += [f"--fsize={limits.disk}", "--nofile=1024", "--core=0"]
+    return [*command, "--", *program]
+
+
+def _start(
+    folder: str, limits: Limits, program: Sequence[str], **streams: int
+) -> subprocess.Popen:
+    """Start a program inside."""
+    calls, end = os.pipe()
+    with contextlib.closing(os.fdopen(end, "wb")) as file:
+        file.write(_filter())
+    try:
+        command = _command(folder, limits, calls, program)
+        return subprocess.Popen(command, pass_fds=[calls], **streams)
+    finally:
+        os.close(calls)
 
 
 @functools.cache
@@ -167,31 +205,21 @@ def require() -> None:
     Raises:
         SandboxError: saying what is missing and how to get it.
     """
-    for program, package in {
-        "bwrap": "bubblewrap",
-        "prlimit": "util-linux",
-        "setpriv": "util-linux",
-    }.items():
+    packages = {"bwrap": "bubblewrap", "prlimit": "util-linux", "setpriv": "util-linux"}
+    for program, package in packages.items():
         if not shutil.which(program):
-            advice = (
-                f"install it: apt-get install {package}"
-                if sys.platform == "linux"
-                else "grade on a Linux machine"
-            )
+            advice = f"install it: apt-get install {package}"
             raise SandboxError(
-                f"submissions run in a sandbox that needs {program}, which is not here; {advice}"
+                f"submissions run in a sandbox that needs {program}, which is not here; "
+                + (advice if sys.platform == "linux" else "grade on a Linux machine")
             )
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
-        tried = subprocess.run(
-            _command(folder, Limits(), ["true"]),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        tried = _start(folder, Limits(), ["true"], stderr=subprocess.PIPE)
+        complaint = tried.communicate()[1].decode(errors="replace").strip()
     if tried.returncode:
         raise SandboxError(
-            f"submissions run in a sandbox, and this machine does not let bubblewrap make one: {tried.stderr.strip()}\n"
+            f"submissions run in a sandbox, and this machine does not let bubblewrap make one: {complaint}\n"
             "In a container, allow namespaces (docker run --privileged, or --cap-add SYS_ADMIN with --security-opt "
             "seccomp=unconfined and apparmor=unconfined); else ask the administrator to allow user namespaces."
         )
@@ -223,19 +251,22 @@ class _Kernel:
         python = f"{sys.prefix}/bin/python"
         program = [python, "-m", "ipykernel_launcher", "-f", "/run/kernel/connection.json"]
         program += ["--log-level=CRITICAL", "--HistoryManager.enabled=False"]
-        self.process = subprocess.Popen(
-            _command(str(self.folder), limits, program),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        self.process = _start(str(self.folder), limits, program, **nowhere)
         self.context = zmq.Context()
         self.context.setsockopt(zmq.MAXMSGSIZE, limits.output)
-        self.context.setsockopt(zmq.RCVHWM, 100)
+        self.context.setsockopt(zmq.RCVHWM, 10)
         self.client = BlockingKernelClient(context=self.context)
         self.client.load_connection_info(info | {"ip": str(self.folder / "k")})
         self.client.start_channels(hb=False, stdin=False)
         self.poller = zmq.Poller()
         for channel in (self.client.shell_channel, self.client.iopub_channel):
             self.poller.register(channel.socket, zmq.POLLIN)
+        # a message above MAXMSGSIZE ends the connection, and would be missed for ever
+        self.lost = self.client.iopub_channel.socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED
+        )
+        self.poller.register(self.lost, zmq.POLLIN)
 
     def start(self, seconds: float = 60 * PATIENCE) -> None:
         """Wait until the kernel answers; nothing of the student's has run before."""
@@ -259,6 +290,8 @@ class _Kernel:
 
     def close(self) -> None:
         self.kill()
+        self.client.iopub_channel.socket.disable_monitor()
+        self.lost.close()
         self.client.stop_channels()
         self.context.destroy(linger=0)
         shutil.rmtree(self.outer.name, ignore_errors=True)
@@ -268,26 +301,54 @@ class _Kernel:
         """Add up what the processes inside use; kill the kernel if that is too much."""
         if self.process.poll() is not None:
             raise _Dead("it crashed the kernel")
-        used, computed = 0, 0.0
+        used, computed, written = 0, 0.0, 0
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                     used += process.memory_info().rss
-                    computed += sum(
-                        process.cpu_times()[:4]
-                    )  # with children that have ended
+                    computed += sum(process.cpu_times()[:4])  # with children that ended
         self.memory, self.computed = max(self.memory, used), max(self.computed, computed)
-        written = sum(
-            entry.stat(follow_symlinks=False).st_size for entry in os.scandir(self.folder)
-        )
+        # only a user's own sandbox can write here, where the sockets are; folders are never needed
+        for entry in os.scandir(self.folder):
+            about = entry.stat(follow_symlinks=False)
+            written += self.limits.disk if entry.is_dir() else about.st_size + 4096
         if used > self.limits.memory:
             self._stop(f"it used more than {self.limits.memory // MB} MB of memory")
         if written > self.limits.disk:
             self._stop(f"it wrote more than {self.limits.disk // MB} MB")
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, reason: str) -> NoReturn:
         self.kill()
         raise _Dead(reason)
+
+    def _messages(self, request: str) -> Iterator[tuple[str, dict]]:
+        """Wait a moment; yield the kind and the content of what the kernel says about a request.
+
+        Student's code may send messages as the kernel does, so nothing about them is certain.
+        """
+        ready = dict(self.poller.poll(100))
+        if self.lost in ready:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)  # a kernel that ends hangs up, too
+                raise _Dead("it crashed the kernel")
+            self._stop(self._too_much())
+        for channel in (self.client.shell_channel, self.client.iopub_channel):
+            if channel.socket not in ready:
+                continue
+            try:
+                message = channel.get_msg(timeout=1)
+                kind, content = message["header"]["msg_type"], dict(message["content"])
+                about = message["parent_header"].get("msg_id")
+                self.received += len(json.dumps(content, default=str))
+            except Exception:
+                self._stop("it sends what no kernel sends")
+            if self.received > self.limits.output:
+                self._stop(self._too_much())
+            if about == request:
+                yield kind, content
+
+    def _too_much(self) -> str:
+        return f"the notebook's output is larger than {self.limits.output // MB} MB"
 
     def execute(self, source: str, seconds: float) -> tuple[bool, list[NotebookNode], str]:
         """Run a cell; return whether it succeeded, its outputs, and a remark if it had to be interrupted.
@@ -296,116 +357,96 @@ class _Kernel:
             _Dead: if the kernel died or was killed.
         """
         request = self.client.execute(source, allow_stdin=False, stop_on_error=False)
-        outputs, remark, letters = [], "", 0
-        replied, idle, looked = None, False, 0.0
+        outputs = _Outputs(self.limits.kept)
+        status, idle, looked, remark = "", False, 0.0, ""
         clock, computed, allowed = time.monotonic(), self.computed, seconds
-        while not (replied and idle):
+        while not (status and idle):
             now = time.monotonic()
-            if now - looked > 0.2:
+            if now - looked > 0.3:
                 self._watch()
                 looked = now
             if self.computed - computed > allowed or now - clock > PATIENCE * allowed:
-                if replied or remark:
-                    self._stop(
-                        "it could not be interrupted"
-                        if remark
-                        else "its output was too large to send"
-                    )
+                if remark:
+                    self._stop("it could not be interrupted")
+                if status:
+                    self._stop(self._too_much())
                 remark = f"it took longer than {seconds:.0f} s"
-                clock, computed, allowed = now, self.computed, 5
-                self.client.session.send(
-                    self.client.control_channel.socket, "interrupt_request", {}
-                )
-            ready = dict(self.poller.poll(100))
-            if self.client.shell_channel.socket in ready:
-                message = self.client.get_shell_msg(timeout=1)
-                if message["parent_header"].get("msg_id") == request:
-                    replied = message["content"]["status"]
-                    clock, computed, allowed = (
-                        time.monotonic(),
-                        self.computed,
-                        min(allowed, 5),
-                    )
-            if self.client.iopub_channel.socket not in ready:
-                continue
-            message = self.client.get_iopub_msg(timeout=1)
-            kind, content = message["header"]["msg_type"], message["content"]
-            size = len(json.dumps(content, default=str))
-            self.received += size
-            if self.received > self.limits.output:
-                self._stop(
-                    f"the notebook's output is larger than {self.limits.output // MB} MB"
-                )
-            if message["parent_header"].get("msg_id") != request:
-                continue
-            if kind == "status":
-                idle = idle or content["execution_state"] == "idle"
-            elif kind in {"stream", "error", "display_data", "execute_result"}:
-                room = self.limits.kept - letters if kind in {"stream", "error"} else MB
-                letters += size if kind in {"stream", "error"} else 0
-                if room > 0:
-                    outputs.append(_clipped(nbformat.v4.output_from_msg(message), room))
-        if any(
-            output.get("ename") == "MemoryError" for output in outputs
-        ):  # what it holds, it keeps
+                clock, computed, allowed = now, self.computed, min(seconds, 5)
+                control = self.client.control_channel.socket
+                self.client.session.send(control, "interrupt_request", {})
+            for kind, content in self._messages(request):
+                if kind == "execute_reply":
+                    status = str(content.get("status"))
+                    clock, computed = time.monotonic(), self.computed
+                    allowed = min(allowed, 3)
+                elif kind == "status":
+                    idle = idle or content.get("execution_state") == "idle"
+                elif kind in {"stream", "error", "display_data", "execute_result"}:
+                    try:
+                        outputs.add(kind, content)
+                    except Exception:
+                        self._stop("it sends what no kernel sends")
+        errors = [found.ename for found in outputs.kept if found.output_type == "error"]
+        if "MemoryError" in errors:  # what it holds, it keeps
             self._stop(f"it used more than {self.limits.memory // MB} MB of memory")
-        failed = (
-            remark
-            or replied != "ok"
-            or any(output.output_type == "error" for output in outputs)
-        )
-        return not failed, _merged(outputs), remark
+        return not (remark or errors or status != "ok"), outputs.kept, remark
 
 
-def _clipped(output: NotebookNode, room: int) -> NotebookNode:
-    """Return an output cut to the letters that there is room for."""
-    if output.output_type == "stream" and len(output.text) > room:
-        output.text = output.text[:room] + "\n… the rest of the output is left out\n"
-    elif output.output_type == "error":
-        output.evalue = output.evalue[:2_000]
-        output.traceback = [line[:4_000] for line in output.traceback[-12:]]
-    elif (
-        output.output_type != "stream" and len(json.dumps(output.data, default=str)) > room
-    ):
-        output.data = {"text/plain": "an output too large to show"}
-    return output
+class _Outputs:
+    """The outputs of a cell, as much of them as a page can hold."""
 
+    def __init__(self, letters: int) -> None:
+        self.letters, self.kept = letters, []
 
-def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join successive pieces of one stream."""
-    merged: list[NotebookNode] = []
-    for output in outputs:
-        if (
-            merged
-            and output.output_type == "stream" == merged[-1].output_type
-            and output.name == merged[-1].name
-        ):
-            merged[-1].text += output.text
-        else:
-            merged.append(output)
-    return merged
+    def add(self, kind: str, content: dict) -> None:
+        """Keep an output, joined to the stream before it; raise an error if it is no output at all."""
+        output = nbformat.v4.new_output(kind)
+        output.update({key: content[key] for key in output if key in content})
+        output.output_type = kind
+        last = self.kept[-1] if self.kept else {}
+        if kind == "stream":
+            room = self.letters
+            self.letters -= len(output.text)
+            if room <= 0:
+                return
+            if len(output.text) > room:
+                output.text = (
+                    output.text[:room] + "\n… the rest of the output is left out\n"
+                )
+            if last.get("output_type") == "stream" and last.name == output.name:
+                last.text += output.text
+                return
+        elif kind == "error":
+            output.ename, output.evalue = output.ename[:200], output.evalue[:2_000]
+            output.traceback = [line[:4_000] for line in output.traceback[-12:]]
+        elif len(json.dumps(output.data)) > MB:
+            output.data = {"text/plain": "an output too large to show"}
+        output = nbformat.from_dict(output)
+        nbformat.validate(output, ref="output", version=4)
+        if len(self.kept) < (210 if kind == "error" else 200):
+            self.kept.append(output)
 
 
 def error_output(name: str, message: str) -> NotebookNode:
-    return nbformat.v4.new_output(
-        "error", ename=name, evalue=message, traceback=[f"{name}: {message}"]
-    )
+    """Return an output that looks like an exception."""
+    text = [f"{name}: {message}"]
+    return nbformat.v4.new_output("error", ename=name, evalue=message, traceback=text)
 
 
 def is_test(cell: NotebookNode) -> bool:
+    """Say whether a cell is a test, which gives points if it runs without an error."""
     about = cell.metadata.get("nbgrader", {})
-    return (
-        cell.cell_type == "code"
-        and about.get("grade", False)
-        and not about.get("solution", False)
-    )
+    code = cell.cell_type == "code"
+    return code and about.get("grade", False) and not about.get("solution", False)
 
 
 def label(cell: NotebookNode, k: int) -> str:
+    """Return what the grader calls cell `k` of a notebook."""
     return cell.metadata.get("nbgrader", {}).get("grade_id") or f"cell {k + 1}"
 
 
 def hidden_tests(cell: NotebookNode) -> list[str]:
+    """Return the hidden tests in a cell, without their markers."""
     return HIDDEN.findall(cell.source) if is_test(cell) else []
 
 
@@ -422,135 +463,127 @@ CANARIES = (
 )
 
 
+class _Step(NamedTuple):
+    """A piece of code to run; `hidden` is how many hidden tests come before it in its cell, or None."""
+
+    k: int
+    hidden: int | None
+    source: str
+    canary: bool = False
+
+    @property
+    def key(self) -> tuple[int, int | None]:
+        return self.k, self.hidden
+
+
+def _steps(notebook: NotebookNode, skipped: Container[tuple]) -> list[_Step]:
+    """Return what to run: all that a student may see, then hidden tests and canaries in random order."""
+    shown, hidden = [], []
+    for k, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            shown.append(_Step(k, None, HIDDEN.sub("", cell.source)))
+            hidden += [_Step(k, j, test) for j, test in enumerate(hidden_tests(cell))]
+    # a canary begins like a hidden test, so that code cannot tell them apart
+    models = [step for step in hidden if step.key not in skipped] or [_Step(-1, 0, "")]
+    for canary in CANARIES:
+        step = random.choice(models)
+        hidden.append(step._replace(source=f"{step.source}\n{canary}", canary=True))
+    random.shuffle(hidden)
+    return shown + hidden
+
+
 def _attempt(
-    notebook: NotebookNode, skipped: dict[int, str], limits: Limits, end: float, run: Run
-) -> int | None:
-    """Execute a notebook without the skipped cells; return the cell at which the kernel died, or None."""
-    kernel, current = _Kernel(limits), -1
+    run: Run, skipped: dict[tuple[int, int | None], str], limits: Limits, end: float
+) -> tuple[int, int | None] | None:
+    """Execute a notebook but for what is skipped; return the key of the step that killed the kernel, or None."""
+    kernel, cells, key = _Kernel(limits), run.notebook.cells, None
+    for cell in cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     try:
         kernel.start()
-        codes = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-        for current in codes:
+        for step in _steps(run.notebook, skipped):
+            key, cell = step.key, cells[step.k]
             left = limits.total_seconds - kernel.computed if time.monotonic() < end else 0
-            cell = notebook.cells[current]
-            cell.outputs, cell.execution_count = [], None
-            if current in skipped:
-                cell.outputs = [
-                    error_output(
-                        "Skipped", f"this cell was left out, because {skipped[current]}"
-                    )
-                ]
-                continue
-            if left <= 0:
-                cell.outputs = [
-                    error_output(
-                        "OutOfTime",
-                        f"the notebook took longer than {limits.total_seconds:.0f} s",
-                    )
-                ]
-                continue
-            good, outputs, remark = kernel.execute(
-                HIDDEN.sub("", cell.source), min(limits.cell_seconds, left)
-            )
-            if remark:
-                run.remarks.append(f"{label(cell, current)}: {remark}")
-                outputs.append(error_output("Interrupted", remark))
-            errors = [output for output in outputs if output.output_type == "error"]
-            # of a test, keep errors alone: nbgrader reads a number as points, and stderr as a failure
-            if is_test(cell):
-                outputs = errors or (
-                    []
-                    if good
-                    else [error_output("Failed", "this test did not run to its end")]
-                )
-            cell.outputs = outputs
-        _hidden_phase(kernel, notebook, limits, end, run)
+            if step.key in skipped:
+                what = "this cell" if step.hidden is None else "a hidden test"
+                reason = f"{what} was left out, because {skipped[step.key]}"
+                failure = error_output("Skipped", reason)
+            elif left <= 0:
+                reason = f"the notebook took longer than {limits.total_seconds:.0f} s"
+                failure = error_output("OutOfTime", reason)
+            else:
+                seconds = min(limits.cell_seconds, left)
+                good, outputs, remark = kernel.execute(step.source, seconds)
+                if step.hidden is None:
+                    _record(cell, step.k, good, outputs, remark, run)
+                    continue
+                run.flagged |= good and step.canary
+                reason = remark or hint(step.source) or "a hidden test of this task fails"
+                failure = None if good else error_output("HiddenTest", reason)
+            # of what a hidden test prints, nothing comes out
+            if failure and not step.canary and not cell.outputs:
+                cell.outputs = [failure]
     except _Dead as death:
-        if current >= 0:
-            skipped[current] = str(death)
-            run.remarks.append(
-                f"{label(notebook.cells[current], current)}: {death}; it is left out"
-            )
-            return current
-        raise SandboxError(f"the kernel does not start: {death}") from death
+        if key is None:
+            raise SandboxError(f"the kernel does not start: {death}") from death
+        skipped[key] = str(death)
+        where = label(cells[key[0]], key[0])
+        where += "" if key[1] is None else ", a hidden test"
+        run.remarks.append(f"{where}: {death}; it is left out")
+        return key
     finally:
         run.memory = max(run.memory, kernel.memory)
         kernel.close()
     return None
 
 
-def _hidden_phase(
-    kernel: _Kernel, notebook: NotebookNode, limits: Limits, end: float, run: Run
+def _record(
+    cell: NotebookNode, k: int, good: bool, outputs: list, remark: str, run: Run
 ) -> None:
-    """Run the hidden tests and the canaries; all that comes out is who passed."""
-    tests = [(cell, source) for cell in notebook.cells for source in hidden_tests(cell)]
-    jobs: list[tuple[NotebookNode | None, str]] = [*tests]
-    sources = [source for _, source in tests] or [""]
-    jobs += [(None, f"{random.choice(sources)}\n{canary}") for canary in CANARIES]
-    random.shuffle(jobs)
-    dead = None
-    for cell, source in jobs:
-        good = False
-        if dead is None and end > time.monotonic():
-            try:
-                good, _, _ = kernel.execute(source, limits.cell_seconds)
-            except _Dead as death:
-                dead = str(death)
-                run.remarks.append(f"hidden tests: {death}; those after it did not run")
-        if cell is None and good:
-            run.flagged = True
-        if cell is not None and not good and not cell.outputs:
-            cell.outputs = [
-                error_output(
-                    "HiddenTest", hint(source) or "a hidden test of this task fails"
-                )
-            ]
-    if run.flagged:
-        run.remarks.append(
-            "a test that must fail passed: the submission switches tests off, so all are counted as failed"
-        )
-        for cell in filter(is_test, notebook.cells):
-            cell.outputs = [
-                error_output(
-                    "Tampered", "the submission changes how tests run; ask your instructor"
-                )
-            ]
+    """Put outputs into a cell."""
+    if remark:
+        run.remarks.append(f"{label(cell, k)}: {remark}")
+        outputs.append(error_output("Interrupted", remark))
+    if is_test(cell):  # nbgrader reads a number as points, and stderr as a failure
+        outputs = [output for output in outputs if output.output_type == "error"]
+        if not (good or outputs):
+            outputs = [error_output("Failed", "this test did not run to its end")]
+    cell.outputs = outputs
 
 
 def execute(notebook: NotebookNode, limits: Limits | None = None) -> Run:
     """Run a notebook, cells and tests, in a sandbox; return it with outputs and remarks.
+
+    What kills the kernel is left out when the notebook runs again, so that it costs its own task alone.
 
     Raises:
         SandboxError: if this machine has no sandbox.
     """
     require()
     limits, start = limits or Limits(), time.monotonic()
-    skipped: dict[int, str] = {}
-    remarks: list[str] = []
-    memory = 0
+    run = Run(copy.deepcopy(notebook))
     end = start + PATIENCE * limits.total_seconds
-    while True:
-        run = Run(copy.deepcopy(notebook), memory=memory)
-        died = _attempt(run.notebook, skipped, limits, end, run)
-        memory = run.memory
-        remarks += [remark for remark in run.remarks if remark not in remarks]
-        if died is None:
-            break
+    skipped: dict[tuple[int, int | None], str] = {}
+    while _attempt(run, skipped, limits, end):
         if len(skipped) > limits.crashes or time.monotonic() > end:
-            remarks.append(
-                "the run was given up: too many cells crash, or the time is over"
-            )
-            for k, cell in enumerate(run.notebook.cells):
-                if is_test(cell) and (k >= died or hidden_tests(cell)):
-                    cell.outputs = [
-                        error_output(
-                            "GivenUp",
-                            "this test did not run: too many cells crash the kernel",
-                        )
-                    ]
+            reason = "too many cells crash the kernel, or the time is over"
+            run.remarks.append(f"the run was given up: {reason}")
+            _fail_all(run.notebook, "GivenUp", f"this test did not run: {reason}")
             break
-    run.remarks, run.seconds, run.memory = remarks, time.monotonic() - start, memory
+    if run.flagged:
+        reason = "the submission switches tests off, so all are counted as failed"
+        run.remarks.append(f"a test that must fail passed: {reason}")
+        reason = "the submission changes how tests run; ask your instructor"
+        _fail_all(run.notebook, "Tampered", reason)
+    run.remarks = list(dict.fromkeys(run.remarks))
+    run.seconds = time.monotonic() - start
     return run
+
+
+def _fail_all(notebook: NotebookNode, name: str, message: str) -> None:
+    for cell in filter(is_test, notebook.cells):
+        cell.outputs = [error_output(name, message)]
 
 
 def tests_of(notebook: NotebookNode) -> Iterator[tuple[str, float, bool]]:
