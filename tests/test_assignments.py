@@ -141,14 +141,16 @@ def test_the_parts_of_an_assignment(name: str):
     assert 5 <= len(tests) <= 8
     assert all(sandbox.hint(hidden) for cell in tests for hidden in sandbox.hidden_tests(cell))
     assert all(sandbox.hidden_tests(cell) for cell in tests)
-    assert any(cell.get("grade") and cell.get("solution") for cell in about), "one open task is graded by hand"
+    assert any(cell.get("grade") and cell.get("solution") for cell in about), "a task is graded by hand"
     names = [cell["grade_id"] for cell in about if cell]
     assert len(set(names)) == len(names)
     for cell, following in itertools.pairwise(about):
         if cell.get("solution") and not cell.get("grade"):
             assert following.get("grade_id") == f"{cell['grade_id']}_test"
-    for head in re.findall(r"## Task \d+ — .*", "\n".join(cell.source for cell in notebook.cells)):
-        assert re.search(r"\(\d+ points?(, graded by hand)?\)$", head), head
+    heads = re.findall(r"## (?:Task|Question) \d+ — .*", "\n".join(cell.source for cell in notebook.cells))
+    found = [re.search(r"\((\d+) points?(, graded by hand)?\)$", head) for head in heads]
+    assert all(found), [head for head, match in zip(heads, found, strict=True) if not match]
+    assert sum(int(match[1]) for match in found) == points, "the points in the headings are those of the cells"
 
 
 @pytest.mark.parametrize("name", NAMES)
