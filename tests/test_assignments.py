@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot
 import nbformat
 import pytest
 from nbformat import NotebookNode
