@@ -44,7 +44,7 @@ MISTAKES = [(name, *key) for name in NAMES for key in answers(name).MISTAKES]
 def released(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookNode]:
     """The students' copies, as nbgrader makes them."""
     folder = tmp_path_factory.mktemp("class")
-    course = grade.Class_(folder)
+    course = grade.Course(folder)
     for name in NAMES:
         course.release(name)
     return {name: grade.read(folder / "release" / name / f"{name}.ipynb") for name in NAMES}

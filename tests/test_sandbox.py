@@ -3,6 +3,7 @@
 import copy
 import csv
 import os
+import re
 import sys
 import threading
 import time
@@ -260,15 +261,15 @@ def test_a_machine_that_forbids_namespaces_runs_nothing(monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> grade.Class_:
+def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> grade.Course:
     """A class whose only assignment is the small one."""
     (tmp_path / "sources").mkdir()
     nbformat.write(assignment(), tmp_path / "sources" / "0_doubling.ipynb")
     monkeypatch.setattr(grade, "SOURCES", tmp_path / "sources")
-    return grade.Class_(tmp_path / "class")
+    return grade.Course(tmp_path / "class")
 
 
-def hand_in(course: grade.Class_, student: str, notebook: NotebookNode | str, file: str = "0_doubling.ipynb") -> Path:
+def hand_in(course: grade.Course, student: str, notebook: NotebookNode | str, file: str = "0_doubling.ipynb") -> Path:
     folder = course.folder / "submitted" / student / "0_doubling"
     folder.mkdir(parents=True, exist_ok=True)
     text = notebook if isinstance(notebook, str) else nbformat.writes(notebook)
@@ -276,14 +277,14 @@ def hand_in(course: grade.Class_, student: str, notebook: NotebookNode | str, fi
     return folder
 
 
-def rows(course: grade.Class_) -> dict[str, dict]:
+def rows(course: grade.Course) -> dict[str, dict]:
     with (course.folder / "grades.csv").open(encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     assert len({row["student"] for row in found}) == len(found), "somebody is graded twice"
     return {row["student"]: row for row in found}
 
 
-def test_strange_submissions_do_not_stop_the_batch(course: grade.Class_):
+def test_strange_submissions_do_not_stop_the_batch(course: grade.Course):
     hand_in(course, "good", assignment())
     hand_in(course, "renamed", assignment(), "my homework (final).ipynb")
     hand_in(course, "unreadable", "{ this is no notebook")
@@ -317,13 +318,20 @@ def test_strange_submissions_do_not_stop_the_batch(course: grade.Class_):
     assert {path: path.read_bytes() for path in before} == before
     for student in scores:
         page = course.folder / "feedback" / student / "0_doubling" / "0_doubling.html"
-        assert KEY not in page.read_text("utf-8")
+        text = page.read_text("utf-8")
+        assert KEY not in text
+        assert re.findall(r"""(?:src|href|@import|url)[=(\s]*["']?(?:https?:)?//[^\s"')]+""", text) == []
 
 
-def test_late_work_and_regrading(course: grade.Class_, monkeypatch: pytest.MonkeyPatch):
+def test_late_work_and_regrading(course: grade.Course, monkeypatch: pytest.MonkeyPatch):
     ran = []
     execute = sandbox.execute
     monkeypatch.setattr(sandbox, "execute", lambda *args: ran.append(1) or execute(*args))
+
+    def page(student: str) -> tuple[int, str]:
+        path = course.folder / "feedback" / student / "0_doubling" / "0_doubling.html"
+        return path.stat().st_mtime_ns, path.read_text("utf-8")
+
     course.due = {"0_doubling": "2027-01-31 23:00 UTC"}
     (hand_in(course, "early", assignment()) / "timestamp.txt").write_text("2027-01-31 22:59:00 UTC")
     (hand_in(course, "late", assignment()) / "timestamp.txt").write_text("2027-02-02 00:00:00 +0000")
@@ -332,19 +340,47 @@ def test_late_work_and_regrading(course: grade.Class_, monkeypatch: pytest.Monke
     assert float(found["early"]["score"]) == 4
     assert float(found["late"]["score"]) == pytest.approx(4 * 0.8)  # two days begun, ten percent each
     assert len(ran) == 2
+    untouched = page("late")
     hand_in(course, "early", assignment_with("double", "def double(x):\n    return x"))
     course.grade(["0_doubling"])
     assert len(ran) == 3, "only what is new runs again"
     assert float(rows(course)["early"]["score"]) == 2
+    assert page("late") == untouched, "what has not changed is not written again"
     with course.gradebook() as book:
         book.find_grade("why", "0_doubling", "0_doubling", "late").manual_score = 1
+        book.find_comment("why", "0_doubling", "0_doubling", "late").manual_comment = "well argued"
         book.db.commit()
+    course.grade(["0_doubling"])
+    assert len(ran) == 3
+    assert float(rows(course)["late"]["score"]) == pytest.approx(5 * 0.8)
+    assert "well argued" in page("late")[1]
     course.grade(["0_doubling"], again=True)
     assert len(ran) == 5
     assert float(rows(course)["late"]["score"]) == pytest.approx(5 * 0.8), "points given by hand are kept"
+    assert "well argued" in page("late")[1]
 
 
-def test_a_cluster_that_loses_a_worker_grades_all_and_none_twice(course: grade.Class_, monkeypatch: pytest.MonkeyPatch):
+def test_the_formgrader_runs_nothing_and_shows_no_scripts(course: grade.Course):
+    from nbconvert import HTMLExporter
+    from nbgrader.apps import NbGraderAPI
+    from traitlets.config import PyFileConfigLoader
+
+    course.release("0_doubling")
+    code = assignment_with("double", "open('RAN', 'w')")
+    hand_in(course, "ada", code)
+    config = PyFileConfigLoader("nbgrader_config.py", str(course.folder)).load_config()
+    config.CourseDirectory.root = str(course.folder)
+    result = NbGraderAPI(config=config).autograde("0_doubling", "ada")
+    assert not result["success"]
+    assert "use_make_grade" in result["error"] + result["log"]
+    assert not list(course.folder.rglob("RAN"))
+    script = nbformat.v4.new_output("display_data", {"text/html": "<script>steal()</script>"})
+    code.cells[1].outputs = [script]
+    page, _ = HTMLExporter(config=config).from_notebook_node(code)
+    assert "steal()" not in page.replace("&lt;script&gt;steal()", "")
+
+
+def test_a_cluster_that_loses_a_worker_grades_all_and_none_twice(course: grade.Course, monkeypatch: pytest.MonkeyPatch):
     from dask.distributed import Client, LocalCluster
 
     slow = assignment_with("double", "import time\ntime.sleep(4)\ndef double(x):\n    return 2 * x")
@@ -352,9 +388,9 @@ def test_a_cluster_that_loses_a_worker_grades_all_and_none_twice(course: grade.C
     for student in students:
         hand_in(course, student, slow)
     entered = []
-    enter = grade.Class_._enter
+    enter = grade.Course._enter
     monkeypatch.setattr(
-        grade.Class_, "_enter", lambda self, sub, run: entered.append(sub.student) or enter(self, sub, run)
+        grade.Course, "_enter", lambda self, sub, run: entered.append(sub.student) or enter(self, sub, run)
     )
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
 

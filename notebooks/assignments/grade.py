@@ -86,14 +86,17 @@ due: {}            # 1_shannon: "2027-01-31 23:59 +0100"
 late_percent: 10   # of the points reached, taken off for each day begun after that
 limits: {}         # of a submission; cell_seconds: 60, total_seconds: 240, memory: 4294967296
 """
-
-
 FORMGRADER = """\
 # Written by grade.py, for grading by hand in JupyterLab started here: menu nbgrader, Formgrader.
 c = get_config()
-# nbgrader's own autograde has no sandbox, and would run students' code as yours: it fails at this name.
-c.Autograde.sanitize_preprocessors = ["no_sandbox_here.use_make_grade"]
+c.HTMLExporter.sanitize_html = True  # a student's output may hold scripts
+# nbgrader's own autograde has no sandbox, and would run students' code as yours; its feedback may show hidden
+# tests. Both stop at this name.
+c.Autograde.sanitize_preprocessors = c.GenerateFeedback.preprocessors = ["use_make_grade.instead"]
 """
+MATHJAX = re.compile(
+    r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", re.DOTALL
+)
 
 
 class LatePerDay(BasePlugin):
@@ -104,6 +107,7 @@ class LatePerDay(BasePlugin):
     def late_submission_penalty(
         self, student_id: str, score: float, total_seconds_late: float
     ) -> float:
+        """Return the points to take off, at most all."""
         days = -(-total_seconds_late // 86_400)
         return min(score, score * days * self.percent / 100)
 
@@ -114,29 +118,20 @@ class TakeRun(NbGraderPreprocessor):
     runs: dict[tuple[str, str], NotebookNode] = {}  # noqa: RUF012 — nbgrader makes the instance
 
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        """Return the notebook that was run for the submission at hand."""
         about = resources["nbgrader"]
         return self.runs[about["student"], about["assignment"]], resources
 
 
 class ForStudents(NbGraderPreprocessor):
-    """Remove hidden tests from the feedback, and save the figures from its cleaning, which removes all of HTML.
-
-    nbgrader's own way to remove tests stops at a marker that a student wrote.
-    """
+    """Remove hidden tests from the feedback; nbgrader's own way stops at a marker that a student wrote."""
 
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict, index: int
     ) -> tuple[NotebookNode, dict]:
+        """Return a cell as a student may see it."""
         if sandbox.is_test(cell):
             cell.source = sandbox.HIDDEN.sub("", cell.source).rstrip()
-        for output in cell.get("outputs", []):
-            figure = FIGURE.fullmatch("".join(output.get("data", {}).get("text/html", "")))
-            if figure:  # as `show` makes it; a browser looks at the bytes, not at the label
-                output.data = {
-                    "image/png": figure["bytes"],
-                    "text/plain": html.unescape(figure["alt"]),
-                }
-                output.metadata = {"image/png": {"alt": html.unescape(figure["alt"])}}
         return cell, resources
 
 
@@ -151,10 +146,15 @@ class Submission:
     digest: str
 
 
-class Class_:
+class Course:
     """The folder of a class, and nbgrader's view of it."""
 
     def __init__(self, folder: Path) -> None:
+        """Open a folder, or make it.
+
+        Raises:
+            ValueError: if `course.yml` has a setting that does not exist.
+        """
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         programs = f"{sys.prefix}/bin"  # where nbgrader finds alembic, which makes its book of grades
@@ -163,15 +163,12 @@ class Class_:
         if not (self.folder / "course.yml").exists():
             (self.folder / "course.yml").write_text(SETTINGS, encoding="utf-8")
         (self.folder / "nbgrader_config.py").write_text(FORMGRADER, encoding="utf-8")
-        settings = yaml.safe_load((self.folder / "course.yml").read_text(encoding="utf-8"))
-        unknown = settings.keys() - {"due", "late_percent", "limits"}
-        wrong = (settings.get("limits") or {}).keys() - {
-            field.name for field in fields(sandbox.Limits)
-        }
-        if unknown or wrong:
-            raise ValueError(
-                f"course.yml has unknown settings: {', '.join(sorted(unknown | wrong))}"
-            )
+        settings = yaml.safe_load((self.folder / "course.yml").read_text("utf-8")) or {}
+        known = {field.name for field in fields(sandbox.Limits)}
+        wrong = settings.keys() - {"due", "late_percent", "limits"}
+        wrong |= (settings.get("limits") or {}).keys() - known
+        if wrong:
+            raise ValueError(f"course.yml has unknown settings: {', '.join(sorted(wrong))}")
         self.limits = sandbox.Limits(**(settings.get("limits") or {}))
         self.due = settings.get("due") or {}
         self.database = f"sqlite:///{self.folder}/gradebook.db"
@@ -182,28 +179,22 @@ class Class_:
         config.ClearSolutions.code_stub = {
             "python": 'raise NotImplementedError("this task is not solved yet")'
         }
-        config.OverwriteCells.add_missing_cells = True
         config.Autograde.autograde_preprocessors = [
             TakeRun, LimitOutput, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata,
         ]  # fmt: skip
         config.AssignLatePenalties.plugin_class = LatePerDay
         config.LatePerDay.percent = float(settings.get("late_percent", 10))
-        config.GenerateFeedback.preprocessors = [
-            GetGrades,
-            ForStudents,
-            CSSHTMLHeaderPreprocessor,
-        ]
+        cleaning = [GetGrades, ForStudents, CSSHTMLHeaderPreprocessor]
+        config.GenerateFeedback.preprocessors = cleaning
         config.HTMLExporter.sanitize_html = True  # a student's output may hold scripts
         self.api = NbGraderAPI(config=config)
         self.late = LatePerDay(config=config)
-        logging.getLogger("traitlets").setLevel(
-            logging.CRITICAL + 1
-        )  # its log comes with its results
-        warnings.filterwarnings(
-            "ignore", category=SAWarning
-        )  # nbgrader adds to lists as SQLAlchemy 1 did
+        # nbgrader's log comes with its results; it adds to lists as SQLAlchemy 1 did
+        logging.getLogger("traitlets").setLevel(logging.CRITICAL + 1)
+        warnings.filterwarnings("ignore", category=SAWarning)
 
     def gradebook(self) -> Gradebook:
+        """Return nbgrader's book of grades, to be used in a `with` statement."""
         return Gradebook(self.database)
 
     # --- release ---
@@ -235,27 +226,23 @@ class Class_:
             raise RuntimeError(
                 f"the release of {name} still holds what students must not see: {left[0]!r}"
             )
-        with zipfile.ZipFile(
-            self.folder / "release" / f"{name}.zip", "w", zipfile.ZIP_DEFLATED
-        ) as archive:
+        target = self.folder / "release" / f"{name}.zip"
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(zipfile.ZipInfo(path.name), released.read_bytes())
-        return self.folder / "release" / f"{name}.zip"
+        return target
 
     # --- collect ---
 
     def submissions(self, names: Sequence[str]) -> Iterator[tuple[str, str, Path]]:
         """Yield (student, name, folder) of all that was handed in; name nothing that is a link."""
-        for student in sorted(
-            os.scandir(self.folder / "submitted"), key=lambda entry: entry.name
-        ):
-            if not STUDENT.fullmatch(student.name) or not student.is_dir(
-                follow_symlinks=False
-            ):
+        for student in entries(self.folder / "submitted"):
+            plain = student.is_dir(follow_symlinks=False)
+            if not (plain and STUDENT.fullmatch(student.name)):
                 print(
                     f"left out: submitted/{student.name!r} is not a student's folder (letters, digits, . _ @ -)"
                 )
                 continue
-            for entry in sorted(os.scandir(student.path), key=lambda entry: entry.name):
+            for entry in entries(student.path):
                 if entry.name in names and entry.is_dir(follow_symlinks=False):
                     yield student.name, entry.name, Path(entry.path)
                 elif entry.name not in assignment_names():
@@ -272,14 +259,14 @@ class Class_:
         inbox.mkdir(parents=True)
         notebook = None
         try:
-            text, remark = choose(folder, name, self._source(name))
+            text, remark = choose(folder, name, read(SOURCES / f"{name}.ipynb"))
             digest.update(text.encode("utf-8", "surrogatepass"))
             remarks += remark
             notebook = self._sanitized(text, student, name)
             nbformat.write(notebook, inbox / f"{name}.ipynb")
         except (
             Exception
-        ) as error:  # whatever a strange file does to the libraries that read it
+        ) as error:  # whatever strange files do to the libraries that read them
             reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
             remarks.append(f"nothing was run: {reason}")
             digest.update(reason.encode())
@@ -296,51 +283,31 @@ class Class_:
             remarks.append("timestamp.txt cannot be read: counted as in time")
         return Submission(student, name, notebook, remarks, digest.hexdigest())
 
-    def _source(self, name: str) -> NotebookNode:
-        return read(SOURCES / f"{name}.ipynb")
-
     def _sanitized(self, text: str, student: str, name: str) -> NotebookNode:
         """Return a submitted notebook with every graded and locked cell as it was released, and hidden tests added."""
         notebook = nbformat.reads(text, as_version=4)
-        source = {
-            identity(cell): cell for cell in self._source(name).cells if identity(cell)
-        }
+        cells = read(SOURCES / f"{name}.ipynb").cells
+        source = {identity(cell): cell for cell in cells if identity(cell)}
         for k, cell in enumerate(notebook.cells):
-            cell.metadata = (
-                {"nbgrader": dict(source[identity(cell)].metadata.nbgrader)}
-                if identity(cell) in source
-                else {}
-            )
+            known = source.get(identity(cell))
+            cell.metadata = {"nbgrader": dict(known.metadata.nbgrader)} if known else {}
             cell.metadata = nbformat.from_dict(cell.metadata)
             cell["id"] = f"cell-{k}"
             cell.pop("attachments", None)
         self._put_back(notebook, source)
         notebook.metadata, notebook.nbformat_minor = nbformat.from_dict({}), 5
-        resources = {
-            "nbgrader": {
-                "student": student,
-                "assignment": name,
-                "notebook": name,
-                "db_url": self.database,
-            },
-            "metadata": {},
-        }
-        for kind in (
-            ClearOutput,
-            DeduplicateIds,
-            OverwriteKernelspec,
-            OverwriteCells,
-            CheckCellMetadata,
-        ):
+        about = {"student": student, "assignment": name, "notebook": name}
+        resources = {"nbgrader": about | {"db_url": self.database}, "metadata": {}}
+        steps = [ClearOutput, DeduplicateIds, OverwriteKernelspec]
+        for kind in [*steps, OverwriteCells, CheckCellMetadata]:
             notebook, resources = kind(parent=self.api).preprocess(notebook, resources)
-        restored = {identity(cell): cell for cell in notebook.cells if identity(cell)}
+        final = {identity(cell): cell.source for cell in notebook.cells}
         for key, cell in source.items():
             about = cell.metadata.nbgrader
-            same = key in restored and restored[key].source == cell.source
-            if (about.grade and key not in restored) or (
-                about.grade and not about.solution and not same
-            ):
+            if about.grade and final.get(key) is None:
                 raise ValueError(f"the graded cell {key} cannot be restored")
+            if about.grade and not about.solution and final[key] != cell.source:
+                raise ValueError(f"the test {key} cannot be restored")
         nbformat.validate(notebook)
         return notebook
 
@@ -363,7 +330,12 @@ class Class_:
     def grade(
         self, names: Sequence[str], again: bool = False, scheduler: str | None = None
     ) -> int:
-        """Grade what is new in `submitted/`; return the number of submissions that could not be graded."""
+        """Grade what is new in `submitted/`; return the number of submissions that could not be graded.
+
+        Raises:
+            SandboxError: if this machine has no sandbox; nothing has been run then.
+            ValueError: if a name is not an assignment's.
+        """
         sandbox.require()
         for name in names:
             self.release(name)
@@ -383,94 +355,97 @@ class Class_:
                 self._enter(todo[key], result or self._nothing(todo[key]))
             except Exception as error:  # whatever it is, the others are graded
                 failures += 1
-                print(
-                    f"{key[0]}  {key[1]}  NOT GRADED: {type(error).__name__}: {error}",
-                    flush=True,
-                )
-        for path in sorted((self.folder / "autograded").glob("*/*/run.json")):
-            if (path.parent.parent.name, path.parent.name) not in todo:
-                self._refresh(path.parent.parent.name, path.parent.name)
+                reason = f"{type(error).__name__}: {error}"
+                print(f"{key[0]}  {key[1]}  NOT GRADED: {reason}", flush=True)
+        for key in self._graded():
+            if key not in todo:
+                self._refresh(*key)
         self.write_grades()
         return failures
 
     def _nothing(self, submission: Submission) -> sandbox.Run:
         """Return what stands for a submission that cannot be run: the blank assignment, with all tests failed."""
-        blank = (
-            self.folder
-            / "inbox"
-            / submission.student
-            / submission.name
-            / f"{submission.name}.ipynb"
-        ).read_text("utf-8")
-        notebook = self._sanitized(blank, submission.student, submission.name)
+        student, name = submission.student, submission.name
+        path = self.folder / "inbox" / student / name / f"{name}.ipynb"
+        notebook = self._sanitized(path.read_text("utf-8"), student, name)
         for cell in filter(sandbox.is_test, notebook.cells):
             cell.outputs = [sandbox.error_output("NotRun", "there is no notebook to run")]
         return sandbox.Run(notebook, flagged=True)
 
+    def _run_file(self, student: str, name: str) -> Path:
+        return self.folder / "autograded" / student / name / "run.json"
+
     def _record(self, student: str, name: str) -> dict:
-        path = self.folder / "autograded" / student / name / "run.json"
+        path = self._run_file(student, name)
         return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def _graded(self) -> list[tuple[str, str]]:
+        paths = (self.folder / "autograded").glob("*/*/run.json")
+        return sorted((path.parts[-3], path.parts[-2]) for path in paths)
 
     def _enter(self, submission: Submission, run: sandbox.Run) -> None:
         """Enter a run into the book of grades, write its feedback, and remember it."""
         student, name = submission.student, submission.name
         remarks = [*submission.remarks, *run.remarks]
         if remarks:
-            report = nbformat.v4.new_markdown_cell(
-                "**The grader's remarks**\n\n" + "\n".join(f"- {r}" for r in remarks)
-            )
-            run.notebook.cells.insert(0, report)
+            lines = ["**The grader's remarks**\n", *(f"- {remark}" for remark in remarks)]
+            run.notebook.cells.insert(0, nbformat.v4.new_markdown_cell("\n".join(lines)))
+        plain_figures(run.notebook)
         TakeRun.runs[student, name] = run.notebook
-        for step in (self.api.autograde, self.api.generate_feedback):
-            result = step(name, student, force=True)
-            if not result["success"]:
-                raise RuntimeError(
-                    f"nbgrader fails on {student}, {name}:\n{result.get('log')}\n{result.get('error', '')}"
-                )
+        result = self.api.autograde(name, student, force=True)
         del TakeRun.runs[student, name]
+        if not result["success"]:
+            raise RuntimeError(f"nbgrader: {result.get('log')}\n{result.get('error', '')}")
         passed = {
             task: points * good for task, points, good in sandbox.tests_of(run.notebook)
         }
         with self.gradebook() as book:
-            entered = {
-                grade.cell.name: grade.auto_score
-                for notebook in book.find_submission(name, student).notebooks
-                for grade in notebook.grades
-                if grade.cell.name in passed
-            }
-        if entered != passed:
+            grades = book.find_submission_notebook(name, name, student).grades
+            entered = {grade.cell.name: grade.auto_score for grade in grades}
+        if passed != {task: entered[task] for task in passed}:
             raise RuntimeError(f"the book of grades has {entered}, the run {passed}")
-        record = {
-            "digest": submission.digest,
-            "remarks": remarks,
-            "seconds": round(run.seconds, 1),
-        }
-        record |= {"memory_MB": run.memory // sandbox.MB, "look": run.flagged}
-        path = self.folder / "autograded" / student / name / "run.json"
-        path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        record = {"digest": submission.digest, "remarks": remarks, "look": run.flagged}
+        record |= {"seconds": round(run.seconds, 1), "memory_MB": run.memory // sandbox.MB}
+        self._feedback(student, name, record)
         row = self._row(student, name)
         print(
             f"{student}  {name}  {row['score']}/{row['max_score']}  {run.seconds:.1f} s  {row['remarks']}",
             flush=True,
         )
 
+    def _feedback(self, student: str, name: str, record: dict) -> None:
+        """Write the page that a student reads, and after it the record that says that all is done."""
+        result = self.api.generate_feedback(name, student, force=True)
+        if not result["success"]:
+            raise RuntimeError(f"nbgrader: {result.get('log')}\n{result.get('error', '')}")
+        page = self.folder / "feedback" / student / name / f"{name}.html"
+        # formulas stay as they are written: a page that loads nothing from anywhere can be read in ten years
+        page.write_text(MATHJAX.sub("", page.read_text("utf-8"), count=1), "utf-8")
+        record = record | {"page": self._on_page(student, name)}
+        self._run_file(student, name).write_text(json.dumps(record, indent=1), "utf-8")
+
+    def _on_page(self, student: str, name: str) -> list:
+        """Return the points and comments that stand in a student's feedback."""
+        with self.gradebook() as book:
+            notebook = book.find_submission_notebook(name, name, student)
+            comments = sorted(
+                [comment.name, comment.comment] for comment in notebook.comments
+            )
+            points = sorted([grade.cell.name, grade.score] for grade in notebook.grades)
+            return [points, comments, notebook.late_submission_penalty or 0.0]
+
     def _refresh(self, student: str, name: str) -> None:
-        """Follow points given by hand since the run: the penalty for late work, and the feedback."""
+        """Follow what was graded by hand since the run: the penalty for late work, and the feedback."""
         with self.gradebook() as book:
             late = book.find_submission(name, student).total_seconds_late
             notebook = book.find_submission_notebook(name, name, student)
-            penalty = self.late.late_submission_penalty(student, notebook.score, late)
-            changed = notebook.late_submission_penalty or 0.0
-            notebook.late_submission_penalty = penalty
+            notebook.late_submission_penalty = self.late.late_submission_penalty(
+                student, notebook.score, late
+            )
             book.db.commit()
         record = self._record(student, name)
-        row = self._row(student, name)
-        if changed != penalty or record.get("score") != row["score"]:
-            self.api.generate_feedback(name, student, force=True)
-            path = self.folder / "autograded" / student / name / "run.json"
-            path.write_text(
-                json.dumps(record | {"score": row["score"]}, indent=1), encoding="utf-8"
-            )
+        if record["page"] != self._on_page(student, name):
+            self._feedback(student, name, record)
 
     def _row(self, student: str, name: str) -> dict:
         record = self._record(student, name)
@@ -482,48 +457,55 @@ class Class_:
                 "max_score": submission.max_score, "late_penalty": penalty, "seconds_late": submission.total_seconds_late,
                 "needs_manual_grade": submission.needs_manual_grade,
             }  # fmt: skip
-            for notebook in submission.notebooks:
-                row |= {f"task:{grade.cell.name}": grade.score for grade in notebook.grades}
-        return row | {
-            "look": record.get("look", False),
-            "remarks": "; ".join(record.get("remarks", [])),
-        }
+            for grade in submission.notebooks[0].grades:
+                row[f"task:{grade.cell.name}"] = grade.score
+        return row | {"look": record["look"], "remarks": "; ".join(record["remarks"])}
 
     def write_grades(self) -> Path:
         """Write `grades.csv`, with all that has been graded until now, and by hand too."""
-        rows = []
-        for path in sorted((self.folder / "autograded").glob("*/*/run.json")):
-            rows.append(self._row(path.parent.parent.name, path.parent.name))
-        names = list(dict.fromkeys(key for row in rows for key in row))
-        last = [key for key in ("look", "remarks") if key in names]
-        with (self.folder / "grades.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(
-                file, [*(key for key in names if key not in last), *last]
-            )
+        rows = [self._row(*key) for key in self._graded()]
+        last = ["look", "remarks"]
+        names = [
+            key
+            for key in dict.fromkeys(key for row in rows for key in row)
+            if key not in last
+        ]
+        path = self.folder / "grades.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names + last)
             writer.writeheader()
             writer.writerows(rows)
-        return self.folder / "grades.csv"
+        return path
 
 
 # --- reading ---
 
 
 def assignment_names() -> list[str]:
+    """Return the names of all assignments, in order."""
     return sorted(path.stem for path in SOURCES.glob("*.ipynb"))
 
 
 def read(path: Path) -> NotebookNode:
+    """Return a trusted notebook."""
     return nbformat.read(path, as_version=4)
 
 
+def entries(folder: Path | str) -> list[os.DirEntry]:
+    """Return what is in a folder, by name."""
+    return sorted(os.scandir(folder), key=lambda entry: entry.name)
+
+
 def instant(text: str | datetime | None) -> datetime | None:
-    """Return a time in UTC, as nbgrader stores it; one without a zone is in UTC already."""
+    """Return a time in UTC, as nbgrader stores it; one without a zone is in UTC already.
+
+    Raises:
+        ValueError: if the text is not a time.
+    """
     time = dates.parse(text) if isinstance(text, str) else text
-    return (
-        time.astimezone(UTC).replace(tzinfo=None)
-        if time is not None and time.tzinfo
-        else time
-    )
+    if time is None or time.tzinfo is None:
+        return time
+    return time.astimezone(UTC).replace(tzinfo=None)
 
 
 def identity(cell: NotebookNode) -> str | None:
@@ -534,7 +516,12 @@ def identity(cell: NotebookNode) -> str | None:
 
 
 def bounded_text(path: Path, largest: int) -> str:
-    """Return the text of a plain file, not of a link, a pipe or a giant."""
+    """Return the text of a plain file.
+
+    Raises:
+        OSError: if it is a link, or not there.
+        ValueError: if it is a pipe or a folder, too large, or not UTF-8.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         about = os.fstat(descriptor)
@@ -542,7 +529,7 @@ def bounded_text(path: Path, largest: int) -> str:
             raise ValueError(f"{path.name} is not a plain file")
         if about.st_size > largest:
             raise ValueError(
-                f"{path.name} has {about.st_size / sandbox.MB:.0f} MB; at most {largest // sandbox.MB} are read"
+                f"{path.name} has {about.st_size:,} bytes; at most {largest:,} are read"
             )
         return file.read(largest).decode("utf-8")
 
@@ -554,7 +541,7 @@ def choose(folder: Path, name: str, source: NotebookNode) -> tuple[str, list[str
         ValueError: if there is none, or more than one.
     """
     texts = {}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)[:100]:
+    for entry in entries(folder)[:100]:
         if entry.name.endswith(".ipynb") and entry.is_file(follow_symlinks=False):
             texts[entry.name] = Path(entry.path)
     if f"{name}.ipynb" in texts:
@@ -588,13 +575,23 @@ def leaks(source: NotebookNode, released: NotebookNode) -> list[str]:
         for line in map(str.strip, cell.source.splitlines()):
             if re.match(r"### BEGIN (SOLUTION|HIDDEN TESTS)", line):
                 inside = True
-            (
-                secret if inside or (by_hand and cell.cell_type == "markdown") else public
-            ).add(line)
+            answer = by_hand and cell.cell_type == "markdown"
+            (secret if inside or answer else public).add(line)
             if re.match(r"### END (SOLUTION|HIDDEN TESTS)", line):
                 inside = False
     shown = {line.strip() for cell in released.cells for line in cell.source.splitlines()}
     return sorted(line for line in (secret - public) & shown if len(line) > 3)
+
+
+def plain_figures(notebook: NotebookNode) -> None:
+    """Turn figures, as `show` makes them, into pictures: of HTML, nothing is left in what people look at."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            figure = FIGURE.fullmatch("".join(output.get("data", {}).get("text/html", "")))
+            if figure:  # a browser looks at the bytes, not at the label
+                alt = html.unescape(figure["alt"])
+                output.data = {"image/png": figure["bytes"], "text/plain": alt}
+                output.metadata = {"image/png": {"alt": alt}}
 
 
 # --- running ---
@@ -619,14 +616,15 @@ def run_all(
 
 
 def _on_cores(texts: dict, limits: sandbox.Limits) -> Iterator[tuple]:
-    with ThreadPoolExecutor(
-        os.cpu_count()
-    ) as pool:  # threads: each waits for a kernel, which is a process
+    pool = ThreadPoolExecutor(os.cpu_count())  # a thread waits for a kernel: that computes
+    try:
         futures = {
             pool.submit(sandbox.work, text, limits): key for key, text in texts.items()
         }
         for future in as_completed(futures):
             yield futures[future], future.exception() or future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # those that run come to their end
 
 
 def _on_cluster(texts: dict, limits: sandbox.Limits, scheduler: str) -> Iterator[tuple]:
@@ -635,9 +633,7 @@ def _on_cluster(texts: dict, limits: sandbox.Limits, scheduler: str) -> Iterator
     from dask.distributed import as_completed as completed
 
     with Client(scheduler) as client:
-        client.upload_file(
-            sandbox.__file__
-        )  # a worker has the course, but not this folder on its path
+        client.upload_file(sandbox.__file__)  # workers have the course, but not this folder
         futures = {
             client.submit(sandbox.work, text, limits, pure=False): key
             for key, text in texts.items()
@@ -648,23 +644,29 @@ def _on_cluster(texts: dict, limits: sandbox.Limits, scheduler: str) -> Iterator
 
 def bench(count: int = 100) -> str:
     """Grade as many correct submissions of the first assignment; return what it costs, in words."""
+    import resource  # not on Windows, where the rest of this program can still release
+
     name = assignment_names()[0]
     with tempfile.TemporaryDirectory() as folder:
-        course = Class_(Path(folder))
+        course = Course(Path(folder))
         for k in range(count):
             target = course.folder / "submitted" / f"student{k:03d}" / name
             target.mkdir(parents=True)
             shutil.copy(SOURCES / f"{name}.ipynb", target)
-        start = time.perf_counter()
+        start = time.time()
         failures = course.grade([name])
-        minutes = (time.perf_counter() - start) / 60
-        records = [
-            json.loads(path.read_text("utf-8"))
-            for path in course.folder.glob("autograded/*/*/run.json")
-        ]
-    memory = max(record["memory_MB"] for record in records)
-    rate = f"{count / minutes:.0f} submissions a minute on {os.cpu_count()} cores"
-    return f"{name}: {rate}, {failures} not graded; at most {memory} MB a submission"
+        minutes = (time.time() - start) / 60
+        paths = list(course.folder.glob("autograded/*/*/run.json"))
+        done = sorted((path.stat().st_mtime - start) / 60 for path in paths)
+        memory = max(json.loads(path.read_text("utf-8"))["memory_MB"] for path in paths)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    line = ", ".join(
+        f"{k} after {done[k - 1]:.1f}" for k in (count // 4, count // 2, count)
+    )
+    return (
+        f"{name}: {count / minutes:.1f} submissions a minute on {os.cpu_count()} cores ({line} minutes), "
+        f"{failures} not graded; at most {memory} MB a submission, {own} MB for the program"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -689,7 +691,7 @@ def main(arguments: Sequence[str]) -> int:
         if options.step == "bench":
             print(bench())
             return 0
-        course = Class_(options.folder)
+        course = Course(options.folder)
         if options.step == "release":
             for name in names:
                 print(course.release(name))
