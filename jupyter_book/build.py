@@ -44,23 +44,25 @@ def read_course() -> dict:
     """Read `course.yml`, mark the lectures that are written, and check that contents and notebooks agree.
 
     Raises:
-        ValueError: naming the notebooks that are missing on one side.
+        ValueError: naming the lectures or assignments that are missing on one side.
     """
     course = yaml.safe_load((BOOK / "course.yml").read_text(encoding="utf-8"))
     toc = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
     lectures = [lecture for part in course["parts"] for lecture in part["lectures"]]
+    pages = [Path(page["file"]) for part in toc["parts"] for page in part["chapters"]]
+    for folder in ("notebooks", "notebooks/assignments"):
+        written = {path.stem for path in (ROOT / folder).glob("*.ipynb")}
+        listed = {page.name for page in pages if page.parent.name == Path(folder).name}
+        for problem, names in (
+            (f"in {folder}/ but not in jupyter_book/_toc.yml", written - listed),
+            (f"in jupyter_book/_toc.yml but not in {folder}/", listed - written),
+        ):
+            if names:
+                raise ValueError(f"{problem}: {', '.join(sorted(names))}")
     written = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    listed = {
-        Path(page["file"]).name for part in toc["parts"] for page in part["chapters"] if "notebooks/" in page["file"]
-    }
     unknown = written - {lecture["slug"] for lecture in lectures}
-    for problem, names in (
-        ("in notebooks/ but not in jupyter_book/_toc.yml", written - listed),
-        ("in jupyter_book/_toc.yml but not in notebooks/", listed - written),
-        ("in notebooks/ but not in jupyter_book/course.yml", unknown),
-    ):
-        if names:
-            raise ValueError(f"{problem}: {', '.join(sorted(names))}")
+    if unknown:
+        raise ValueError(f"in notebooks/ but not in jupyter_book/course.yml: {', '.join(sorted(unknown))}")
     for lecture in lectures:
         lecture["written"] = lecture["slug"] in written
     return course
