@@ -32,19 +32,6 @@ def evidence(p, g, odds):
     kl = float(np.sum(g[seen] * np.log(g[seen] / p[seen])))
     return kl, max(1, round(math.log(odds) / kl)) if kl > 1e-12 else math.inf
 """,
-    ("evidence", "only kinds that both strike"): """
-def evidence(p, g, odds):
-    both = (g > 0) & (p > 0)
-    kl = float(np.sum(g[both] * np.log(g[both] / p[both])))
-    return kl, max(1, math.ceil(math.log(odds) / kl)) if kl > 1e-12 else math.inf
-""",
-    ("evidence", "0 log 0 is nan"): """
-def evidence(p, g, odds):
-    if np.any((p == 0) & (g > 0)):
-        return math.inf, 1
-    kl = float(np.sum(g * np.log(g / p)))
-    return kl, max(1, math.ceil(math.log(odds) / kl)) if kl > 1e-12 else math.inf
-""",
     ("best_discriminator", "missing one half"): """
 def best_discriminator(p, g):
     return np.where(p + g > 0, p / np.maximum(p + g, 1e-300), 0.5)
@@ -52,15 +39,6 @@ def best_discriminator(p, g):
 def proven_js(p, g, D):
     with np.errstate(all="ignore"):
         return np.where(p > 0, p * np.log(D), 0).sum() + np.where(g > 0, g * np.log(1 - D), 0).sum() + math.log(4)
-""",
-    ("best_discriminator", "log 2 instead of log 4"): """
-def best_discriminator(p, g):
-    return np.where(p + g > 0, p / np.maximum(p + g, 1e-300), 0.5)
-
-def proven_js(p, g, D):
-    with np.errstate(all="ignore"):
-        V = np.where(p > 0, p * np.log(D), 0).sum() + np.where(g > 0, g * np.log(1 - D), 0).sum()
-    return (V + math.log(2)) / 2
 """,
     ("best_discriminator", "real and false swapped"): """
 def best_discriminator(p, g):
@@ -99,12 +77,6 @@ def wasserstein_1d(x, y):
     u = (np.arange(1000) + 0.5) / 1000
     return np.abs(np.quantile(x, u) - np.quantile(y, u)).mean()
 """,
-    ("wasserstein_1d", "the input is sorted in place"): """
-def wasserstein_1d(x, y):
-    x.sort()
-    y.sort()
-    return np.abs(np.repeat(x, len(y)) - np.repeat(y, len(x))).mean()
-""",
     ("wasserstein_1d", "equal values counted once"): """
 def wasserstein_1d(x, y):
     places = np.unique(np.concatenate([x, y]))
@@ -131,13 +103,6 @@ def frechet_parts(real, fake):
     x, y = real / real.std(0), fake / real.std(0)
     return np.sum((x.mean(0) - y.mean(0)) ** 2), np.sum((x.std(0) - y.std(0)) ** 2)
 """,
-    ("frechet_parts", "not squared"): """
-def frechet_parts(real, fake):
-    x, y = real / real.std(0), fake / real.std(0)
-    A, B = np.cov(x.T, bias=True), np.cov(y.T, bias=True)
-    root = np.sqrt(np.linalg.eigvals(A @ B).real.clip(0)).sum()
-    return np.linalg.norm(x.mean(0) - y.mean(0)), np.trace(A + B) - 2 * root
-""",
     ("frechet_parts", "not scaled"): """
 def frechet_parts(real, fake):
     A, B = np.cov(real.T, bias=True), np.cov(fake.T, bias=True)
@@ -148,11 +113,6 @@ def frechet_parts(real, fake):
 def generator_losses(logit):
     D = torch.sigmoid(logit)
     return torch.log(1 - D), -torch.log(D), -logit
-""",
-    ("generator_losses", "clamped"): """
-def generator_losses(logit):
-    D = torch.sigmoid(logit).clamp(1e-6, 1 - 1e-6)
-    return torch.log(1 - D), -torch.log(D), torch.log(1 - D) - torch.log(D)
 """,
     ("generator_losses", "exchanged"): """
 def generator_losses(logit):
@@ -189,20 +149,6 @@ def slope_penalty(critic, real, fake, t, limit):
     x = ((1 - t) * real.detach() + t * fake.detach()).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     return (gradient.norm(dim=-1) - limit).clamp(min=0).square().mean()
-""",
-    ("slope_penalty", "not detached"): """
-def slope_penalty(critic, real, fake, t, limit):
-    t = t.reshape(-1, *[1] * (real.dim() - 1))
-    x = ((1 - t) * real + t * fake).requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - limit).clamp(min=0).square().mean()
-""",
-    ("slope_penalty", "backward leaves gradients in the critic"): """
-def slope_penalty(critic, real, fake, t, limit):
-    t = t.reshape(-1, *[1] * (real.dim() - 1))
-    x = ((1 - t) * real.detach() + t * fake.detach()).requires_grad_()
-    critic(x).sum().backward(create_graph=True)
-    return (x.grad.flatten(1).norm(dim=1) - limit).clamp(min=0).square().mean()
 """,
     ("play_round", "not detached"): """
 def play_round(G, D, opt_G, opt_D, real, z_D, z_G, smooth):
@@ -291,19 +237,6 @@ def play_round(G, D, opt_G, opt_D, real, z_D, z_G, smooth):
     opt_D.step()
     opt_G.zero_grad()
     loss_G = F.softplus(-D(G(z_G))).sum()
-    loss_G.backward()
-    opt_G.step()
-    return loss_D.item(), loss_G.item()
-""",
-    ("play_round", "probabilities, not logits"): """
-def play_round(G, D, opt_G, opt_D, real, z_D, z_G, smooth):
-    opt_D.zero_grad()
-    a, b = torch.sigmoid(D(real)), torch.sigmoid(D(G(z_D).detach()))
-    loss_D = -(smooth * a.log() + (1 - smooth) * (1 - a).log()).mean() - (1 - b).log().mean()
-    loss_D.backward()
-    opt_D.step()
-    opt_G.zero_grad()
-    loss_G = -torch.sigmoid(D(G(z_G))).log().mean()
     loss_G.backward()
     opt_G.step()
     return loss_D.item(), loss_G.item()
