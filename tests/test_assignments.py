@@ -194,7 +194,17 @@ def test_an_unknown_assignment_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no assignment is called '9_nothing'; choose one of: 1_shannon" in capsys.readouterr().err
 
 
-def test_a_wrong_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
-    (tmp_path / "course.yml").write_text("due: {}\nlimits: {cell_second: 3}\n")
-    assert grade.main(["release", "--folder", str(tmp_path)]) == 2
-    assert "cell_second" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("limits: {cell_second: 3}", "cell_second"),
+        ("due: {1_shannon: 2027-01-31}", "1_shannon"),
+        ("due: {3_twelve_instruments: someday}", "someday"),
+        ("due: [", "cannot be read"),
+        ("- due", "cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "course.yml").write_text(settings)
+    assert grade.main(["release", "3_twelve_instruments", "--folder", str(tmp_path)]) == 2
+    assert named in capsys.readouterr().err

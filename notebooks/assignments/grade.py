@@ -82,7 +82,7 @@ FIGURE = re.compile(
 LARGEST = 20 * sandbox.MB  # a submitted notebook
 SETTINGS = """\
 # Settings of this class. Times have an offset, or a zone: "2027-01-31 23:59 +0100".
-due: {}            # 1_shannon: "2027-01-31 23:59 +0100"
+due: {}            # {1_shannon_to_kneser_ney: "2027-01-31 23:59 +0100"}
 late_percent: 10   # of the points reached, taken off for each day begun after that
 limits: {}         # of a submission; cell_seconds: 60, total_seconds: 240, memory: 4294967296
 """
@@ -153,7 +153,7 @@ class Course:
         """Open a folder, or make it.
 
         Raises:
-            ValueError: if `course.yml` has a setting that does not exist.
+            ValueError: if `course.yml` cannot be read, or names what does not exist.
         """
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -163,14 +163,19 @@ class Course:
         if not (self.folder / "course.yml").exists():
             (self.folder / "course.yml").write_text(SETTINGS, encoding="utf-8")
         (self.folder / "nbgrader_config.py").write_text(FORMGRADER, encoding="utf-8")
-        settings = yaml.safe_load((self.folder / "course.yml").read_text("utf-8")) or {}
-        known = {field.name for field in fields(sandbox.Limits)}
-        wrong = settings.keys() - {"due", "late_percent", "limits"}
-        wrong |= (settings.get("limits") or {}).keys() - known
+        try:
+            settings = yaml.safe_load((self.folder / "course.yml").read_text("utf-8")) or {}
+            self.due, limits = settings.get("due") or {}, settings.get("limits") or {}
+            wrong = settings.keys() - {"due", "late_percent", "limits"}
+            wrong |= self.due.keys() - set(assignment_names())
+            wrong |= limits.keys() - {field.name for field in fields(sandbox.Limits)}
+        except (yaml.YAMLError, AttributeError) as error:
+            raise ValueError(f"course.yml cannot be read: {error}") from error
         if wrong:
-            raise ValueError(f"course.yml has unknown settings: {', '.join(sorted(wrong))}")
-        self.limits = sandbox.Limits(**(settings.get("limits") or {}))
-        self.due = settings.get("due") or {}
+            raise ValueError(
+                f"course.yml names what is not there: {', '.join(sorted(wrong))}"
+            )
+        self.limits = sandbox.Limits(**limits)
         self.database = f"sqlite:///{self.folder}/gradebook.db"
         config = Config()
         config.CourseDirectory.root = str(self.folder)
@@ -218,8 +223,9 @@ class Course:
             raise RuntimeError(
                 f"nbgrader cannot release {name}:\n{result.get('log')}\n{result.get('error', '')}"
             )
+        due = instant(str(self.due[name])) if name in self.due else None
         with self.gradebook() as book:
-            book.update_or_create_assignment(name, duedate=instant(self.due.get(name)))
+            book.update_or_create_assignment(name, duedate=due)
         released = self.folder / "release" / name / path.name
         left = leaks(read(path), read(released))
         if left:
@@ -245,7 +251,7 @@ class Course:
             for entry in entries(student.path):
                 if entry.name in names and entry.is_dir(follow_symlinks=False):
                     yield student.name, entry.name, Path(entry.path)
-                elif entry.name not in assignment_names():
+                elif entry.name in names or entry.name not in assignment_names():
                     print(
                         f"left out: submitted/{student.name}/{entry.name!r} is not an assignment's folder"
                     )
@@ -264,9 +270,7 @@ class Course:
             remarks += remark
             notebook = self._sanitized(text, student, name)
             nbformat.write(notebook, inbox / f"{name}.ipynb")
-        except (
-            Exception
-        ) as error:  # whatever strange files do to the libraries that read them
+        except Exception as error:  # a strange file may break any library
             reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
             remarks.append(f"nothing was run: {reason}")
             digest.update(reason.encode())
@@ -496,16 +500,14 @@ def entries(folder: Path | str) -> list[os.DirEntry]:
     return sorted(os.scandir(folder), key=lambda entry: entry.name)
 
 
-def instant(text: str | datetime | None) -> datetime | None:
+def instant(text: str) -> datetime:
     """Return a time in UTC, as nbgrader stores it; one without a zone is in UTC already.
 
     Raises:
         ValueError: if the text is not a time.
     """
-    time = dates.parse(text) if isinstance(text, str) else text
-    if time is None or time.tzinfo is None:
-        return time
-    return time.astimezone(UTC).replace(tzinfo=None)
+    time = dates.parse(text)
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
 
 
 def identity(cell: NotebookNode) -> str | None:
