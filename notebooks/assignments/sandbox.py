@@ -8,10 +8,10 @@ outside. Hidden tests reach the kernel last, when everything that the student wi
 | reading hidden tests, other submissions, the book of grades; writing anywhere | a file system with Python, the helper, lectures 01–24 and the data, all read-only, and an empty `/tmp` that is thrown away | bubblewrap |
 | network, signals to other processes | namespaces of its own for network, processes, IPC | bubblewrap |
 | endless loop, endless sleep | seconds of computing, and of the clock, are counted for a cell and for the notebook: interrupt, then kill | psutil |
-| memory | `prlimit --data` for each process, a watch over all together, no memory that belongs to no process | util-linux, psutil, seccomp |
+| memory | `prlimit --data` for each process, a watch over all together; calls that get memory which belongs to no process are refused | util-linux, psutil, x86-64 or ARM |
 | fork bomb | `prlimit --nproc` for a user id (as root) or a user namespace of its own | util-linux, Linux 5.14 |
 | a gigabyte of output, a full disk | messages are counted and bounded; `/tmp` has a size | bubblewrap 0.7 |
-| a crash of the kernel | the notebook runs again without that cell | — |
+| a crash of the kernel, forged messages from it | the notebook runs again without what caused them | — |
 | tests switched off by code (hooks, patched `assert_allclose`) | canaries: tests that must fail | — |
 
 No part is optional: `require` says what is missing, and nothing runs without it.
