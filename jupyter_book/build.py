@@ -124,8 +124,8 @@ def copy_sources(course: dict) -> list[Path]:
         put(f"notebooks/{path.name}", nbformat.writes(notebook))
         notebooks.append(SOURCE / "notebooks" / path.name)
     for path in released_assignments():
-        text = re.sub(r"\]\(\.\./(?=\d\d_)", "](../notebooks/", path.read_text(encoding="utf-8"))
-        put(f"assignments/{path.name}", text)
+        text = path.read_text(encoding="utf-8").replace("](../../jupyter_book/", "](../")
+        put(f"assignments/{path.name}", re.sub(r"\]\(\.\./(?=\d\d_)", "](../notebooks/", text))
     for path in SOURCE.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()

@@ -273,7 +273,10 @@ class _Kernel:
         end, asked, heard = time.monotonic() + seconds, 0.0, set()
         while len(heard) < 2:  # a message on either channel
             if self.process.poll() is not None or time.monotonic() > end:
-                raise SandboxError("the kernel does not start inside the sandbox")
+                raise SandboxError(
+                    "the kernel does not start in the sandbox; can every user of this machine "
+                    f"read {sys.prefix}, {sys.base_prefix} and {ROOT / 'course_utils'}?"
+                )
             if time.monotonic() - asked > 1:
                 self.client.kernel_info()
                 asked = time.monotonic()
