@@ -154,24 +154,32 @@ def best_guess(x, a, b):
         return (up - down) / (up + down)
 """,
     ("wasserstein", "not sorted"): """
-def wasserstein(x, y):
-    u = np.sort(np.concatenate([x, y]))
-    F, G = (np.searchsorted(s, u[:-1], side="right") / len(s) for s in (x, y))
-    return np.sum(np.abs(F - G) * np.diff(u))
+def wasserstein(x, y, w):
+    u = np.sort(np.concatenate([x, y]))[:-1]
+    F = np.searchsorted(x, u, side="right") / len(x)
+    G = np.append(0, np.cumsum(w))[np.searchsorted(y, u, side="right")]
+    return np.sum(np.abs(F - G) * np.diff(np.sort(np.concatenate([x, y]))))
 """,
     ("wasserstein", "the difference of means"): """
-def wasserstein(x, y):
-    return abs(x.mean() - y.mean())
+def wasserstein(x, y, w):
+    return abs(x.mean() - y @ w)
 """,
-    ("wasserstein", "the longer sample is cut"): """
-def wasserstein(x, y):
-    n = min(len(x), len(y))
-    return np.mean(np.abs(np.sort(x)[:n] - np.sort(y)[:n]))
+    ("wasserstein", "the weights are ignored"): """
+def wasserstein(x, y, w):
+    u = np.sort(np.concatenate([x, y]))
+    F, G = (np.searchsorted(np.sort(s), u[:-1], side="right") / len(s) for s in (x, y))
+    return np.sum(np.abs(F - G) * np.diff(u))
+""",
+    ("wasserstein", "the weights stay where they were"): """
+def wasserstein(x, y, w):
+    u = np.sort(np.concatenate([x, y]))
+    F, G = np.mean(x <= u[:-1, None], axis=1), (np.sort(y) <= u[:-1, None]) @ w
+    return np.abs(F - G) @ np.diff(u)
 """,
     ("wasserstein", "the functions are not weighted by width"): """
-def wasserstein(x, y):
+def wasserstein(x, y, w):
     u = np.sort(np.concatenate([x, y]))
-    F, G = (np.searchsorted(np.sort(s), u, side="right") / len(s) for s in (x, y))
+    F, G = np.mean(x <= u[:, None], axis=1), (y <= u[:, None]) @ w
     return np.sum(np.abs(F - G))
 """,
 }
@@ -238,18 +246,19 @@ def best_guess(x, a, b):
 """,
     "proof8": "Quantiles: cX has c times the quantiles of X.",
     "wasserstein": """
-def wasserstein(x, y):
-    x, y = sorted(x), sorted(y)
+def wasserstein(x, y, w):
+    x, pairs = sorted(x), sorted(zip(y, w))
     i = j = 0
-    left, right, total = 1 / len(x), 1 / len(y), 0.0
-    while i < len(x) and j < len(y):
+    left, right, total = 1 / len(x), pairs[0][1], 0.0
+    while True:
         mass = min(left, right)
-        total += mass * abs(x[i] - y[j])
+        total += mass * abs(x[i] - pairs[j][0])
         left, right = left - mass, right - mass
         if left < 1e-12:
             i, left = i + 1, 1 / len(x)
         if right < 1e-12:
-            j, right = j + 1, 1 / len(y)
-    return total
+            j, right = j + 1, pairs[j + 1][1] if j + 1 < len(pairs) else 0.0
+        if i == len(x) or j == len(pairs):
+            return total
 """,
 }
