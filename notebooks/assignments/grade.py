@@ -70,7 +70,7 @@ from nbgrader.preprocessors import (
 )
 from sqlalchemy.exc import SAWarning
 from traitlets import Float
-from traitlets.config import Config
+from traitlets.config import Config, PyFileConfigLoader
 
 from course_utils import ROOT
 
@@ -88,8 +88,20 @@ limits: {}         # of a submission; cell_seconds: 60, total_seconds: 240, memo
 """
 FORMGRADER = """\
 # Written by grade.py, for grading by hand in JupyterLab started here: menu nbgrader, Formgrader.
+import bleach
+from nbconvert.filters import markdown2html
+
+TAGS = "br dd del details div dl dt h1 h2 h3 h4 h5 h6 hr p pre span sub summary sup table tbody td th thead tr"
+
+
+def cleaned(text):
+    return bleach.clean(markdown2html(text), tags={*bleach.ALLOWED_TAGS, *TAGS.split()})
+
+
 c = get_config()
-c.HTMLExporter.sanitize_html = True  # a student's output may hold scripts
+# a student's outputs and texts may hold scripts: they would run in your browser, and in your name
+c.HTMLExporter.sanitize_html = True
+c.HTMLExporter.filters = {"markdown2html": cleaned}
 # nbgrader's own autograde has no sandbox, and would run students' code as yours; its feedback may show hidden
 # tests. Both stop at this name.
 c.Autograde.sanitize_preprocessors = c.GenerateFeedback.preprocessors = ["use_make_grade.instead"]
@@ -177,7 +189,8 @@ class Course:
             )
         self.limits = sandbox.Limits(**limits)
         self.database = f"sqlite:///{self.folder}/gradebook.db"
-        config = Config()
+        written = PyFileConfigLoader("nbgrader_config.py", str(self.folder)).load_config()
+        config = Config(HTMLExporter=written.HTMLExporter)
         config.CourseDirectory.root = str(self.folder)
         config.CourseDirectory.db_url = self.database
         config.CourseDirectory.submitted_directory = "inbox"
@@ -191,7 +204,6 @@ class Course:
         config.LatePerDay.percent = float(settings.get("late_percent", 10))
         cleaning = [GetGrades, ForStudents, CSSHTMLHeaderPreprocessor]
         config.GenerateFeedback.preprocessors = cleaning
-        config.HTMLExporter.sanitize_html = True  # a student's output may hold scripts
         self.api = NbGraderAPI(config=config)
         self.late = LatePerDay(config=config)
         # nbgrader's log comes with its results; it adds to lists as SQLAlchemy 1 did
