@@ -10,7 +10,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env book slides lab test full bench lint clean
+.PHONY: help env book slides lab test full release grade bench lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,15 @@ full: env  ## full-budget run of one lecture: make full NB=08
 	@test -n "$(NB)" || { echo "say which lecture: make full NB=08"; exit 2; }
 	unset OMP_NUM_THREADS; $(PY) -m course_utils.run full $(NB)
 
-bench: env  ## wall time and peak memory of each notebook
+release: env  ## the students' copies of the assignments, in grading/release: make release NAME=1_shannon_to_kneser_ney
+	$(PY) notebooks/assignments/grade.py release $(NAME)
+
+grade: env  ## grade what is new in grading/submitted: make grade [NAME=…] [SCHEDULER=address of a Dask cluster] [AGAIN=1]
+	$(PY) notebooks/assignments/grade.py grade $(NAME) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(AGAIN),--again)
+
+bench: env  ## wall time and peak memory of each notebook, and of grading a hundred submissions
 	$(PY) -m course_utils.run bench
+	$(PY) notebooks/assignments/grade.py bench
 
 clean:  ## remove everything that was built or installed
 	rm -rf _build $(VENV) *.egg-info

@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -43,23 +44,25 @@ def read_course() -> dict:
     """Read `course.yml`, mark the lectures that are written, and check that contents and notebooks agree.
 
     Raises:
-        ValueError: naming the notebooks that are missing on one side.
+        ValueError: naming the lectures or assignments that are missing on one side.
     """
     course = yaml.safe_load((BOOK / "course.yml").read_text(encoding="utf-8"))
     toc = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
     lectures = [lecture for part in course["parts"] for lecture in part["lectures"]]
+    pages = [Path(page["file"]) for part in toc["parts"] for page in part["chapters"]]
+    for folder in ("notebooks", "notebooks/assignments"):
+        written = {path.stem for path in (ROOT / folder).glob("*.ipynb")}
+        listed = {page.name for page in pages if page.parent.name == Path(folder).name}
+        for problem, names in (
+            (f"in {folder}/ but not in jupyter_book/_toc.yml", written - listed),
+            (f"in jupyter_book/_toc.yml but not in {folder}/", listed - written),
+        ):
+            if names:
+                raise ValueError(f"{problem}: {', '.join(sorted(names))}")
     written = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    listed = {
-        Path(page["file"]).name for part in toc["parts"] for page in part["chapters"] if "notebooks/" in page["file"]
-    }
     unknown = written - {lecture["slug"] for lecture in lectures}
-    for problem, names in (
-        ("in notebooks/ but not in jupyter_book/_toc.yml", written - listed),
-        ("in jupyter_book/_toc.yml but not in notebooks/", listed - written),
-        ("in notebooks/ but not in jupyter_book/course.yml", unknown),
-    ):
-        if names:
-            raise ValueError(f"{problem}: {', '.join(sorted(names))}")
+    if unknown:
+        raise ValueError(f"in notebooks/ but not in jupyter_book/course.yml: {', '.join(sorted(unknown))}")
     for lecture in lectures:
         lecture["written"] = lecture["slug"] in written
     return course
@@ -120,10 +123,21 @@ def copy_sources(course: dict) -> list[Path]:
                     cell.source = cell.source.replace(f"]({there}", f"]({here}")
         put(f"notebooks/{path.name}", nbformat.writes(notebook))
         notebooks.append(SOURCE / "notebooks" / path.name)
+    for path in released_assignments():
+        text = path.read_text(encoding="utf-8").replace("](../../jupyter_book/", "](../")
+        put(f"assignments/{path.name}", re.sub(r"\]\(\.\./(?=\d\d_)", "](../notebooks/", text))
     for path in SOURCE.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()
     return notebooks
+
+
+def released_assignments() -> list[Path]:
+    """Make the students' copies of the assignments, without solutions and hidden tests; return them."""
+    program, folder = ROOT / "notebooks" / "assignments" / "grade.py", OUT / "assignments"
+    if program.exists():
+        subprocess.run([sys.executable, program, "release", "--folder", folder], check=True, stdout=subprocess.DEVNULL)
+    return sorted(folder.glob("release/*/*.ipynb"))
 
 
 def versions_table() -> str:

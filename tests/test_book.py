@@ -56,6 +56,17 @@ def test_a_notebook_outside_the_contents_is_an_error(root):
         build.read_course()
 
 
+def test_an_assignment_outside_the_contents_is_an_error(root):
+    (root / "notebooks" / "assignments").mkdir()
+    write(root / "notebooks" / "assignments" / "9_new.ipynb", "z = 1")
+    with pytest.raises(ValueError, match=r"in notebooks/assignments/ but not in jupyter_book/_toc.yml: 9_new"):
+        build.read_course()
+
+
+def test_every_lecture_and_assignment_of_this_course_is_in_the_contents():
+    build.read_course()
+
+
 def test_contents_without_a_notebook_are_an_error(root):
     (root / "notebooks" / "02_shannon_language_models.ipynb").unlink()
     with pytest.raises(ValueError, match=r"not in notebooks/: 02_shannon_language_models"):
