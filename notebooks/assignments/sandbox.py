@@ -141,7 +141,7 @@ def _mounts() -> list[str]:
         shown.append(os.path.abspath(os.environ["COURSE_DATA"]))
     shown = [path for path in dict.fromkeys(shown) if os.path.exists(path)]
     parents = {str(up) for path in [*shown, "/run/kernel"] for up in Path(path).parents}
-    for parent in sorted(parents - {"/"}):  # bwrap would make them for root's eyes only
+    for parent in sorted(parents - {"/", "/tmp"}):  # bwrap would make them for root's eyes only
         arguments += ["--perms", "0755", "--dir", parent]
     for path in shown:
         arguments += ["--ro-bind", path, path]
@@ -166,9 +166,10 @@ def _command(folder: str, limits: Limits, calls: int, program: Sequence[str]) ->
         part for name, value in environment.items() for part in ("--setenv", name, value)
     ]
     # no /proc: nothing needs it, and many containers do not let anybody mount one
-    command += [*_mounts(), "--dir", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    command += ["--dir", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/dev/shm"]
     command += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/tmp"]
+    command += _mounts()  # after /tmp: the course itself may be in there
     command += ["--bind", folder, "/run/kernel", "--remount-ro", "/", "--chdir", "/tmp"]
     if os.geteuid() == 0:  # root's own processes are never counted: become somebody
         user = str(61_200 + next(_SLOT) % 4_000)
