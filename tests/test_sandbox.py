@@ -6,6 +6,7 @@ import copy
 import csv
 import os
 import re
+import shutil
 import socketserver
 import sys
 import threading
@@ -207,6 +208,14 @@ def test_nothing_outside_can_be_read_or_written(tmp_path: Path):
     assert passed == ALL
     assert (tmp_path / "gradebook.db").read_text() == "secret of another"
     assert not (ROOT / "data" / "x").exists()
+
+
+def test_a_course_that_lies_in_tmp_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shutil.copytree(ROOT / "course_utils", tmp_path / "course_utils")
+    monkeypatch.setattr(sandbox, "ROOT", tmp_path)
+    _, passed, text = execute("import course_utils; print(course_utils.__file__)")
+    assert f"{tmp_path}/course_utils/__init__.py" in text
+    assert passed == ALL
 
 
 HOOK = """
