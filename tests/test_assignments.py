@@ -186,6 +186,16 @@ def test_links_lead_somewhere(name: str):
     assert [target for target in targets if not (grade.SOURCES / target).exists()] == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_displayed_formulas_stand_between_blank_lines(name: str):
+    for cell in source(name).cells:
+        if cell.cell_type == "markdown":
+            for formula in re.finditer(r"\$\$.+?\$\$", cell.source, re.DOTALL):
+                before, after = cell.source[: formula.start()], cell.source[formula.end() :]
+                assert re.search(r"(^|\n\n) *$", before), formula[0]
+                assert re.match(r"$|\n\n|\n$", after), formula[0]
+
+
 def test_an_assignment_is_no_lecture():
     lectures = {path.parent for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert grade.SOURCES not in lectures
