@@ -90,10 +90,23 @@ ALL = {"double_test": True, "triple_test": True}
             "of memory",
         ),
         "a gigabyte, line by line": ("while True:\n    print('x' * 10_000)", ""),
+        "an error that never arrives": (
+            "get_ipython()._showtraceback = lambda *_: None\nbytearray(10**12)",
+            "of memory",
+        ),
         "crash": ("import os\nos._exit(1)", "crashed the kernel"),
         "segmentation fault": ("import ctypes\nctypes.string_at(0)", "crashed the kernel"),
     }.values(),
-    ids=["loop", "stubborn loop", "memory", "memory of children", "gigabyte", "crash", "segmentation fault"],
+    ids=[
+        "loop",
+        "stubborn loop",
+        "memory",
+        "memory of children",
+        "gigabyte",
+        "lost error",
+        "crash",
+        "segmentation fault",
+    ],
 )
 def test_a_cell_that_runs_wild_costs_only_itself(code: str, remark: str):
     run, passed, _ = execute(code)
@@ -101,6 +114,12 @@ def test_a_cell_that_runs_wild_costs_only_itself(code: str, remark: str):
     assert run.remarks
     assert remark in " ".join(run.remarks)
     assert len(nbformat.writes(run.notebook)) < 200_000
+
+
+def test_a_gigabyte_is_reported_even_where_the_kernel_first_runs_out_of_memory():
+    run, passed, _ = execute("while True:\n    print('x' * 10_000)", replace(LIMITS, memory=350 * sandbox.MB))
+    assert passed == ALL
+    assert "of memory" in run.remarks[0] or "output is larger" in run.remarks[0]
 
 
 def test_a_gigabyte_at_once_stays_small():

@@ -364,7 +364,7 @@ class _Kernel:
         """
         request = self.client.execute(source, allow_stdin=False, stop_on_error=False)
         outputs = _Outputs(self.limits.kept)
-        status, idle, looked, remark = "", False, 0.0, ""
+        status, idle, looked, remark, reply = "", False, 0.0, "", {}
         clock, computed, allowed = time.monotonic(), self.computed, seconds
         while not (status and idle):
             now = time.monotonic()
@@ -382,7 +382,7 @@ class _Kernel:
                 self.client.session.send(control, "interrupt_request", {})
             for kind, content in self._messages(request):
                 if kind == "execute_reply":
-                    status = str(content.get("status"))
+                    status, reply = str(content.get("status")), content
                     clock, computed = time.monotonic(), self.computed
                     allowed = min(allowed, 3)
                 elif kind == "status":
@@ -393,6 +393,9 @@ class _Kernel:
                     except Exception:
                         self._stop("it sends what no kernel sends")
         errors = [found.ename for found in outputs.kept if found.output_type == "error"]
+        if status == "error" and not errors:  # a kernel short of memory loses messages
+            errors = [str(reply.get("ename"))]
+            outputs.add("error", error_output(errors[0], str(reply.get("evalue"))))
         if "MemoryError" in errors:  # what it holds, it keeps
             self._stop(f"it used more than {self.limits.memory // MB} MB of memory")
         return not (remark or errors or status != "ok"), outputs.kept, remark
