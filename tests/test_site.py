@@ -248,6 +248,20 @@ def test_phones_need_no_sideways_scroll(pages, address, browser):
     assert wide == {}
 
 
+def test_formulas_fit_the_column_of_a_laptop(pages, address, tab):
+    cut = {}
+    for page in (page for page in pages if not page.startswith("slides/")):
+        open_page(tab, address + page)
+        found = tab.evaluate(
+            """() => [...document.querySelectorAll(".bd-article mjx-math")].filter(formula => {
+                const column = formula.closest("div.math, p, li, dd, td");
+                return formula.getBoundingClientRect().right > column.getBoundingClientRect().right + 2;
+            }).map(formula => formula.textContent)"""
+        )
+        cut |= {page: found} if found else {}
+    assert cut == {}
+
+
 def test_the_map_shows_every_lecture_once_per_drawing(lectures, address, tab):
     open_page(tab, address + "index.html")
     for drawing in tab.locator(".course-map svg").all():
