@@ -254,7 +254,7 @@ def test_formulas_fit_the_column_of_a_laptop(pages, address, tab):
         open_page(tab, address + page)
         found = tab.evaluate(
             """() => [...document.querySelectorAll(".bd-article mjx-math")].filter(formula => {
-                const column = formula.closest("div.math, p, li, dd, td");
+                const column = formula.closest("div.math, p, li, dd, td, .bd-article");
                 return formula.getBoundingClientRect().right > column.getBoundingClientRect().right + 2;
             }).map(formula => formula.textContent)"""
         )
