@@ -15,6 +15,11 @@ def entropy(p):
     p = p[p > 0]
     return np.sum(p * np.log2(p))
 """,
+    ("entropy", "changes its argument"): """
+def entropy(p):
+    p[p == 0] = 1
+    return -np.sum(p * np.log2(p))
+""",
     ("kl", "sign"): """
 def kl(p, q):
     if np.any((q == 0) & (p > 0)):
@@ -30,6 +35,16 @@ def kl(p, q):
     ("kl", "leaves out what q misses"): """
 def kl(p, q):
     return sum(x * math.log2(x / y) for x, y in zip(p, q) if x > 0 and y > 0)
+""",
+    ("kl", "infinite wherever q is 0"): """
+def kl(p, q):
+    if np.any(q == 0):
+        return math.inf
+    return sum(x * math.log2(x / y) for x, y in zip(p, q) if x > 0)
+""",
+    ("kl", "divides first, and warns"): """
+def kl(p, q):
+    return np.sum(p[p > 0] * np.log2(p[p > 0] / q[p > 0]))
 """,
     ("count_pairs", "telegrams joined"): """
 def count_pairs(telegrams):
@@ -50,6 +65,24 @@ def count_pairs(telegrams):
         pairs.update(set(zip(["<s>", *t], [*t, "</s>"])))
     return pairs
 """,
+    ("count_pairs", "pads the logbook itself"): """
+def count_pairs(telegrams):
+    pairs = Counter()
+    for t in telegrams:
+        t.insert(0, "<s>")
+        t.append("</s>")
+        pairs.update(zip(t, t[1:]))
+    return pairs
+""",
+    ("count_pairs", "looks up the first place of a word"): """
+def count_pairs(telegrams):
+    pairs = Counter()
+    for t in telegrams:
+        padded = ["<s>", *t, "</s>"]
+        for w in padded[:-1]:
+            pairs[w, padded[padded.index(w) + 1]] += 1
+    return pairs
+""",
     ("add_alpha", "alpha V forgotten"): """
 def add_alpha(pairs, vocabulary, alpha):
     n = Counter()
@@ -63,6 +96,11 @@ def add_alpha(pairs, vocabulary, alpha):
         after = {y: c for (x, y), c in pairs.items() if x == v}
         return (pairs[v, w] + alpha) / (sum(after.values()) + alpha * max(len(after), 1))
     return p
+""",
+    ("add_alpha", "contexts counted once a pair"): """
+def add_alpha(pairs, vocabulary, alpha):
+    n = Counter(v for v, w in pairs)
+    return lambda w, v: (pairs[v, w] + alpha) / (n[v] + alpha * len(vocabulary))
 """,
     ("perplexity", "a product that underflows"): """
 def perplexity(p, telegrams):
@@ -81,6 +119,16 @@ def perplexity(p, telegrams):
 def perplexity(p, telegrams):
     surprises = [-math.log2(p(w, v)) for t in telegrams for v, w in zip(["<s>", *t], [*t, "</s>"])]
     return math.exp(sum(surprises) / len(surprises))
+""",
+    ("perplexity", "word and context exchanged"): """
+def perplexity(p, telegrams):
+    logs = [math.log(p(v, w)) for t in telegrams for v, w in zip(["<s>", *t], [*t, "</s>"])]
+    return math.exp(-sum(logs) / len(logs))
+""",
+    ("perplexity", "mean of the telegrams' means"): """
+def perplexity(p, telegrams):
+    means = [np.mean([-math.log(p(w, v)) for v, w in zip(["<s>", *t], [*t, "</s>"])]) for t in telegrams]
+    return math.exp(np.mean(means))
 """,
     ("kneser_ney", "frequencies instead of contexts"): """
 def kneser_ney(pairs, discount):
@@ -106,6 +154,30 @@ def kneser_ney(pairs, discount):
         return cont[w] / len(pairs)
     return p
 """,
+    ("kneser_ney", "weight without the number of different words"): """
+def kneser_ney(pairs, discount):
+    n, cont = Counter(), Counter(w for _, w in pairs)
+    for (v, w), c in pairs.items():
+        n[v] += c
+    def p(w, v):
+        q = cont[w] / len(pairs)
+        if not n[v]:
+            return q
+        return max(pairs[v, w] - discount, 0) / n[v] + discount / n[v] * q
+    return p
+""",
+    ("kneser_ney", "counts what follows a word, not what precedes it"): """
+def kneser_ney(pairs, discount):
+    n, t = Counter(), Counter(v for v, _ in pairs)
+    for (v, w), c in pairs.items():
+        n[v] += c
+    def p(w, v):
+        q = t[w] / len(pairs)
+        if not n[v]:
+            return q
+        return max(pairs[v, w] - discount, 0) / n[v] + discount * t[v] / n[v] * q
+    return p
+""",
     ("repair", "left neighbor only"): """
 def repair(p, telegram, candidates):
     k = telegram.index("???")
@@ -117,6 +189,20 @@ def repair(p, telegram, candidates):
     telegram = [*telegram, "</s>"]
     k = telegram.index("???")
     return max(candidates, key=lambda w: p(w, telegram[k - 1]) * p(telegram[k + 1], w))
+""",
+    ("repair", "leaves a guess in the telegram"): """
+def repair(p, telegram, candidates):
+    k, score = telegram.index("???"), {}
+    for telegram[k] in candidates:
+        padded = ["<s>", *telegram, "</s>"]
+        score[telegram[k]] = math.prod(p(w, v) for v, w in pairwise(padded))
+    return max(score, key=score.get)
+""",
+    ("repair", "a sum of probabilities"): """
+def repair(p, telegram, candidates):
+    padded = ["<s>", *telegram, "</s>"]
+    k = padded.index("???")
+    return max(candidates, key=lambda w: p(w, padded[k - 1]) + p(padded[k + 1], w))
 """,
 }  # fmt: skip
 
