@@ -22,9 +22,9 @@ def _labels(bibliography: Path) -> dict[str, tuple[str, str]]:
     """Return (authors, year) of every entry, by key."""
     labels = {}
     for key, entry in parse_file(str(bibliography)).entries.items():
-        names = [" ".join(person.last_names) for person in entry.persons.get("author", [])]
+        names = [" ".join(map(str, person.rich_last_names)) for person in entry.persons.get("author", [])]
         short = " and ".join(names) if len(names) <= 2 and "others" not in names else f"{names[0]} et al."
-        labels[key] = (re.sub(r"[{}\\]", "", short), entry.fields["year"])
+        labels[key] = (short, entry.fields["year"])
     return labels
 
 

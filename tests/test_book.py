@@ -147,10 +147,10 @@ def test_slides_write_citations_out_and_link_to_the_site(tmp_path):
     bibliography = tmp_path / "references.bib"
     bibliography.write_text(
         "@misc{a1, author={Ada {B}yron}, year={1843}}\n@misc{b2, author={A, B. and C, D. and E, F.}, year={1999}}\n"
-        "@misc{c3, author={Long, Name and others}, year={2020}}\n"
+        "@misc{c3, author={S{\\o}ng, Name and others}, year={2020}}\n"
     )
     text = "See {cite:t}`a1`, {cite:p}`b2,c3`, [02](02_x.ipynb#Y), [notation](../notation.md)."
     notebook = make_slides._prepare(new_notebook(cells=[new_markdown_cell(text)]), bibliography)
     assert notebook.cells[0].source == (
-        "See Byron (1843), (A et al., 1999; Long et al., 2020), [02](../notebooks/02_x.html#Y), [notation](../notation.html)."
+        "See Byron (1843), (A et al., 1999; Søng et al., 2020), [02](../notebooks/02_x.html#Y), [notation](../notation.html)."
     )
