@@ -29,7 +29,7 @@ def _labels(bibliography: Path) -> dict[str, tuple[str, str]]:
 
 
 def _prepare(notebook: nbformat.NotebookNode, bibliography: Path) -> nbformat.NotebookNode:
-    """Write citations out, and point links at the site's pages."""
+    """Write citations out, point links at the site's pages, and drop notes to the formatter."""
     labels = _labels(bibliography)
 
     def cite(match: re.Match) -> str:
@@ -43,6 +43,8 @@ def _prepare(notebook: nbformat.NotebookNode, bibliography: Path) -> nbformat.No
             cell.source = re.sub(r"\{cite:([pt])\}`([^`]+)`", cite, cell.source)
             cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](../notebooks/\1.html", cell.source)
             cell.source = re.sub(r"\]\(\.\./(\w+)\.md", r"](../\1.html", cell.source)
+        else:
+            cell.source = re.sub(r" *# fmt: skip$", "", cell.source, flags=re.MULTILINE)
     return notebook
 
 

@@ -143,14 +143,16 @@ def test_what_fits_stays_on_one_slide():
     assert [cell.metadata.slideshow.slide_type for cell in notebook.cells] == ["slide", "-"]
 
 
-def test_slides_write_citations_out_and_link_to_the_site(tmp_path):
+def test_slides_write_citations_out_link_to_the_site_and_keep_no_notes_to_the_formatter(tmp_path):
     bibliography = tmp_path / "references.bib"
     bibliography.write_text(
         "@misc{a1, author={Ada {B}yron}, year={1843}}\n@misc{b2, author={A, B. and C, D. and E, F.}, year={1999}}\n"
         "@misc{c3, author={S{\\o}ng, Name and others}, year={2020}}\n"
     )
     text = "See {cite:t}`a1`, {cite:p}`b2,c3`, [02](02_x.ipynb#Y), [notation](../notation.md)."
-    notebook = make_slides._prepare(new_notebook(cells=[new_markdown_cell(text)]), bibliography)
+    cells = [new_markdown_cell(text), new_code_cell("f(\n    1, 2,\n)  # fmt: skip\nx = 1  # kept")]
+    notebook = make_slides._prepare(new_notebook(cells=cells), bibliography)
     assert notebook.cells[0].source == (
         "See Byron (1843), (A et al., 1999; Søng et al., 2020), [02](../notebooks/02_x.html#Y), [notation](../notation.html)."
     )
+    assert notebook.cells[1].source == "f(\n    1, 2,\n)\nx = 1  # kept"
