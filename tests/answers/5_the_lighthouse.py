@@ -37,6 +37,22 @@ def made_masks(order, degrees, n_condition):
         below = degree
     return [*masks, (place[:, None] > below).float()]
 """,
+    ("made_masks", "into hidden units the degree must rise, too"): """
+def made_masks(order, degrees, n_condition):
+    place = 1 + order.argsort()
+    below, masks = torch.cat([torch.full((n_condition,), -1), place]), []
+    for degree in degrees:
+        masks.append((degree[:, None] > below).float())
+        below = degree
+    return [*masks, (place[:, None] > below).float()]
+""",
+    ("made_masks", "the list of degrees is changed"): """
+def made_masks(order, degrees, n_condition):
+    place = 1 + order.argsort()
+    degrees.insert(0, torch.cat([torch.zeros(n_condition).long(), place]))
+    masks = [(b[:, None] >= a).float() for a, b in itertools.pairwise(degrees)]
+    return [*masks, (place[:, None] > degrees[-1]).float()]
+""",
     ("fill", "one pass for all lamps"): """
 def fill(net, x, known, order, n):
     start = torch.where(known, x, 0).repeat(n, 1)
@@ -77,6 +93,28 @@ def fill(net, x, known, order, n):
             draws[:, i] = (torch.rand(n) < logits.sigmoid()).float()
     return draws, log_w
 """,
+    ("fill", "a dark lamp has the probability of a lit one"): """
+def fill(net, x, known, order, n):
+    draws, log_w = torch.where(known, x, 0).repeat(n, 1), torch.zeros(n)
+    for i in order.tolist():
+        logits = net(draws)[:, i]
+        if known[i]:
+            log_w = log_w + F.logsigmoid(logits)
+        else:
+            draws[:, i] = torch.bernoulli(logits.sigmoid())
+    return draws, log_w
+""",
+    ("fill", "a little is added in the logarithm"): """
+def fill(net, x, known, order, n):
+    draws, log_w = torch.where(known, x, 0).repeat(n, 1), torch.zeros(n)
+    for i in order.tolist():
+        p = net(draws)[:, i].sigmoid()
+        if known[i]:
+            log_w = log_w + torch.log((p if x[i] == 1 else 1 - p) + 1e-12)
+        else:
+            draws[:, i] = torch.bernoulli(p)
+    return draws, log_w
+""",
     ("sequence_nll", "not shifted"): """
 def sequence_nll(logits, tokens):
     each = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
@@ -101,6 +139,25 @@ def sequence_nll(logits, tokens):
     each = torch.where(tokens[:, 1:] >= END, each, 0)
     return -each.sum(1), -each.mean()
 """,
+    ("sequence_nll", "the tokens are changed"): """
+def sequence_nll(logits, tokens):
+    targets = tokens[:, 1:]
+    targets[targets < END] = -100
+    each = F.cross_entropy(logits[:, :-1].mT, targets, reduction="none")
+    return each.sum(1), each.sum() / (targets >= END).sum()
+""",
+    ("sequence_nll", "nothing can be learned from a number"): """
+def sequence_nll(logits, tokens):
+    each = logits[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
+    nll = -torch.where(tokens[:, 1:] >= END, each, 0).sum(1)
+    return nll, nll.sum().item() / (tokens[:, 1:] >= END).sum().item()
+""",
+    ("sequence_nll", "a little is added in the logarithm"): """
+def sequence_nll(logits, tokens):
+    p = logits[:, :-1].softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
+    nll = -torch.where(tokens[:, 1:] >= END, (p + 1e-30).log(), 0).sum(1)
+    return nll, nll.sum() / (tokens[:, 1:] >= END).sum()
+""",
     ("look_back", "padding on the right"): """
 def look_back(lengths, T, window):
     t, s = torch.arange(T)[:, None], torch.arange(T)
@@ -115,6 +172,12 @@ def look_back(lengths, T, window):
 def look_back(lengths, T, window):
     t, s = torch.arange(T), torch.arange(T)[:, None]
     return ((s <= t) & (s > t - window)) & (t >= T - lengths[:, None])[:, None]
+""",
+    ("look_back", "padding looks at itself"): """
+def look_back(lengths, T, window):
+    t, s = torch.arange(T)[:, None], torch.arange(T)
+    real = s >= T - lengths[:, None]
+    return ((s <= t) & (s > t - window)) & real[:, None] | (s == t)
 """,
     ("attend", "not divided by the root of d"): """
 def attend(q, k, v, mask):
@@ -146,6 +209,18 @@ def attend(q, k, v, mask):
     weights = scores.softmax(-1).nan_to_num(0.0)
     return weights @ v, weights
 """,
+    ("attend", "forbidden keys get a score that others may have"): """
+def attend(q, k, v, mask):
+    scores = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(~mask, -1000.0)
+    weights = scores.softmax(-1) * mask
+    return weights @ v, weights
+""",
+    ("attend", "scores are cut off"): """
+def attend(q, k, v, mask):
+    powers = (q @ k.mT / math.sqrt(q.shape[-1])).clamp(-60, 60).exp() * mask
+    weights = powers / powers.sum(-1, keepdim=True).clamp(min=1e-30)
+    return weights @ v, weights
+""",
     ("grouped_heads", "heads dealt out in turn"): """
 def grouped_heads(x, W_q, W_k, W_v, W_o, h, g, mask, attend):
     split = lambda y, heads: y.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -167,6 +242,19 @@ def grouped_heads(x, W_q, W_k, W_v, W_o, h, g, mask, attend):
     k, v = k.repeat_interleave(h // g, dim=1), v.repeat_interleave(h // g, dim=1)
     mask = mask if len(mask) == h else mask[:, None]
     return attend(q, k, v, mask)[0].transpose(1, 2).flatten(2) @ W_o
+""",
+    ("grouped_heads", "values from the matrix of the keys"): """
+def grouped_heads(x, W_q, W_k, W_v, W_o, h, g, mask, attend):
+    split = lambda y, heads: y.unflatten(-1, (heads, -1)).transpose(1, 2)
+    q, k = split(x @ W_q, h), split(x @ W_k, g).repeat_interleave(h // g, dim=1)
+    return attend(q, k, k, mask[:, None])[0].transpose(1, 2).flatten(2) @ W_o
+""",
+    ("grouped_heads", "g neighbors share, not h/g"): """
+def grouped_heads(x, W_q, W_k, W_v, W_o, h, g, mask, attend):
+    split = lambda y, heads: y.unflatten(-1, (heads, -1)).transpose(1, 2)
+    q, k, v = split(x @ W_q, h), split(x @ W_k, g), split(x @ W_v, g)
+    shared = (torch.arange(h) // g).clamp(max=g - 1)
+    return attend(q, k[:, shared], v[:, shared], mask[:, None])[0].transpose(1, 2).flatten(2) @ W_o
 """,
     ("beam_search", "finished messages are lost"): """
 def beam_search(next_log_probs, width, max_length, alpha):
@@ -243,6 +331,55 @@ def beam_search(next_log_probs, width, max_length, alpha):
             symbols = [s for s in range(len(steps)) if n < max_length or s == END]
             for s in sorted(symbols, key=lambda s: -steps[s])[:width]:
                 kept.append((total + steps[s], (*y, s)))
+        finished += [(total / ((5 + n) / 6) ** alpha, y) for total, y in kept if y[-1] == END]
+        living = [pair for pair in kept if pair[1][-1] != END]
+    score, y = max(finished)
+    return y, score
+""",
+    ("beam_search", "finished messages take a place"): """
+def beam_search(next_log_probs, width, max_length, alpha):
+    living, finished = [(0.0, ())], []
+    for n in range(1, max_length + 1):
+        new = [
+            (total + step, (*y, s))
+            for total, y in living
+            for s, step in enumerate(next_log_probs(y).tolist())
+            if step > -math.inf and (n < max_length or s == END)
+        ]
+        kept = sorted(new, reverse=True)[: width - len(finished)]
+        finished += [(total / ((5 + n) / 6) ** alpha, y) for total, y in kept if y[-1] == END]
+        living = [pair for pair in kept if pair[1][-1] != END]
+        if not living or len(finished) >= width:
+            break
+    score, y = max(finished)
+    return y, score
+""",
+    ("beam_search", "END needs no place"): """
+def beam_search(next_log_probs, width, max_length, alpha):
+    living, finished = [(0.0, ())], []
+    for n in range(1, max_length + 1):
+        new = [
+            (total + step, (*y, s))
+            for total, y in living
+            for s, step in enumerate(next_log_probs(y).tolist())
+            if step > -math.inf and (n < max_length or s == END)
+        ]
+        finished += [(total / ((5 + n) / 6) ** alpha, y) for total, y in new if y[-1] == END]
+        living = sorted((pair for pair in new if pair[1][-1] != END), reverse=True)[:width]
+    score, y = max(finished)
+    return y, score
+""",
+    ("beam_search", "nothing forces END in the last step"): """
+def beam_search(next_log_probs, width, max_length, alpha):
+    living, finished = [(0.0, ())], [(-math.inf, ())]
+    for n in range(1, max_length + 1):
+        new = [
+            (total + step, (*y, s))
+            for total, y in living
+            for s, step in enumerate(next_log_probs(y).tolist())
+            if step > -math.inf
+        ]
+        kept = sorted(new, reverse=True)[:width]
         finished += [(total / ((5 + n) / 6) ** alpha, y) for total, y in kept if y[-1] == END]
         living = [pair for pair in kept if pair[1][-1] != END]
     score, y = max(finished)
