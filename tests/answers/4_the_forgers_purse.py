@@ -32,6 +32,13 @@ def evidence(p, g, odds):
     kl = float(np.sum(g[seen] * np.log(g[seen] / p[seen])))
     return kl, max(1, round(math.log(odds) / kl)) if kl > 1e-12 else math.inf
 """,
+    ("evidence", "infinite wherever the mint strikes nothing"): """
+def evidence(p, g, odds):
+    if np.any(p == 0):
+        return math.inf, 1
+    kl = float(np.sum(g[g > 0] * np.log(g[g > 0] / p[g > 0])))
+    return kl, max(1, math.ceil(math.log(odds) / kl)) if kl > 1e-12 else math.inf
+""",
     ("best_discriminator", "missing one half"): """
 def best_discriminator(p, g):
     return np.where(p + g > 0, p / np.maximum(p + g, 1e-300), 0.5)
@@ -63,6 +70,25 @@ def best_discriminator(p, g):
 def proven_js(p, g, D):
     return (np.sum(p * np.log(D + 1e-12)) + np.sum(g * np.log(1 - D + 1e-12)) + math.log(4)) / 2
 """,
+    ("best_discriminator", "the best inspector's bound, whatever D is"): """
+def best_discriminator(p, g):
+    return np.where(p + g > 0, p / np.maximum(p + g, 1e-300), 0.5)
+
+def proven_js(p, g, D):
+    with np.errstate(all="ignore"):
+        return 0.5 * np.nansum(p * np.log(2 * p / (p + g))) + 0.5 * np.nansum(g * np.log(2 * g / (p + g)))
+""",
+    ("best_discriminator", "D is clipped in place"): """
+def best_discriminator(p, g):
+    return np.where(p + g > 0, p / np.maximum(p + g, 1e-300), 0.5)
+
+def proven_js(p, g, D):
+    if np.any((p > 0) & (D == 0)) or np.any((g > 0) & (D == 1)):
+        return -math.inf
+    D[D == 0], D[D == 1] = 1e-300, 1 - 1e-16
+    D[p + g == 0] = 0.5
+    return (np.sum(p * np.log(D)) + np.sum(g * np.log(1 - D)) + math.log(4)) / 2
+""",
     ("wasserstein_1d", "difference of the means"): """
 def wasserstein_1d(x, y):
     return abs(np.mean(x) - np.mean(y))
@@ -84,6 +110,20 @@ def wasserstein_1d(x, y):
     F_x = np.searchsorted(a, places[:-1], side="right") / len(a)
     F_y = np.searchsorted(b, places[:-1], side="right") / len(b)
     return np.sum(np.abs(F_x - F_y) * np.diff(places))
+""",
+    ("wasserstein_1d", "levels of different width weigh the same"): """
+def wasserstein_1d(x, y):
+    n, m = len(x), len(y)
+    levels = np.unique(np.concatenate([np.arange(n) / n, np.arange(m) / m]))
+    i, j = (np.floor(levels * k + 1e-9).astype(int) for k in (n, m))
+    return np.abs(np.sort(x)[i] - np.sort(y)[j]).mean()
+""",
+    ("wasserstein_1d", "trapezoids"): """
+def wasserstein_1d(x, y):
+    places = np.sort(np.concatenate([x, y]))
+    F_x = np.searchsorted(np.sort(x), places, side="right") / len(x)
+    F_y = np.searchsorted(np.sort(y), places, side="right") / len(y)
+    return np.trapezoid(np.abs(F_x - F_y), places)
 """,
     ("frechet_parts", "the trace of the root is subtracted once"): """
 def frechet_parts(real, fake):
@@ -109,9 +149,37 @@ def frechet_parts(real, fake):
     root = np.sqrt(np.linalg.eigvals(A @ B).real.clip(0)).sum()
     return np.sum((real.mean(0) - fake.mean(0)) ** 2), np.trace(A + B) - 2 * root
 """,
+    ("frechet_parts", "eigenvalues as if the product were symmetric"): """
+def frechet_parts(real, fake):
+    x, y = real / real.std(0), fake / real.std(0)
+    A, B = np.cov(x.T, bias=True), np.cov(y.T, bias=True)
+    root = np.sqrt(np.linalg.eigvalsh(A @ B).clip(0)).sum()
+    return np.sum((x.mean(0) - y.mean(0)) ** 2), np.trace(A + B) - 2 * root
+""",
+    ("frechet_parts", "product of the roots"): """
+def frechet_parts(real, fake):
+    from scipy.linalg import sqrtm
+    x, y = real / real.std(0), fake / real.std(0)
+    A, B = np.cov(x.T, bias=True), np.cov(y.T, bias=True)
+    return np.sum((x.mean(0) - y.mean(0)) ** 2), np.trace(A + B - 2 * sqrtm(A) @ sqrtm(B)).real
+""",
+    ("frechet_parts", "scaled in place"): """
+def frechet_parts(real, fake):
+    scale = real.std(0)
+    real /= scale
+    fake /= scale
+    A, B = np.cov(real.T, bias=True), np.cov(fake.T, bias=True)
+    root = np.sqrt(np.linalg.eigvals(A @ B).real.clip(0)).sum()
+    return np.sum((real.mean(0) - fake.mean(0)) ** 2), np.trace(A + B) - 2 * root
+""",
     ("generator_losses", "logarithm of a sigmoid"): """
 def generator_losses(logit):
     D = torch.sigmoid(logit)
+    return torch.log(1 - D), -torch.log(D), -logit
+""",
+    ("generator_losses", "D is clipped"): """
+def generator_losses(logit):
+    D = torch.sigmoid(logit).clamp(1e-7, 1 - 1e-7)
     return torch.log(1 - D), -torch.log(D), -logit
 """,
     ("generator_losses", "exchanged"): """
@@ -149,6 +217,13 @@ def slope_penalty(critic, real, fake, t, limit):
     x = ((1 - t) * real.detach() + t * fake.detach()).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
     return (gradient.norm(dim=-1) - limit).clamp(min=0).square().mean()
+""",
+    ("slope_penalty", "only generated coins are detached"): """
+def slope_penalty(critic, real, fake, t, limit):
+    t = t.reshape(-1, *[1] * (real.dim() - 1))
+    x = ((1 - t) * real + t * fake.detach()).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - limit).clamp(min=0).square().mean()
 """,
     ("play_round", "not detached"): """
 def play_round(G, D, opt_G, opt_D, real, z_D, z_G, smooth):
@@ -211,6 +286,49 @@ def play_round(G, D, opt_G, opt_D, real, z_D, z_G, smooth):
         for parameter, grad in zip(player.parameters(), grads):
             parameter.grad = grad
     opt_D.step()
+    opt_G.step()
+    return loss_D.item(), loss_G.item()
+""",
+    ("play_round", "the same coins in both turns"): """
+def play_round(G, D, opt_G, opt_D, real, z_D, z_G, smooth):
+    fake = G(z_D)
+    a, b = D(real), D(fake.detach())
+    loss_D = (smooth * F.softplus(-a) + (1 - smooth) * F.softplus(a)).mean() + F.softplus(b).mean()
+    opt_D.zero_grad()
+    loss_D.backward()
+    opt_D.step()
+    loss_G = F.softplus(-D(fake)).mean()
+    opt_G.zero_grad()
+    loss_G.backward()
+    opt_G.step()
+    return loss_D.item(), loss_G.item()
+""",
+    ("play_round", "probabilities"): """
+def play_round(G, D, opt_G, opt_D, real, z_D, z_G, smooth):
+    bce = nn.BCELoss()
+    opt_D.zero_grad()
+    a, b = torch.sigmoid(D(real)), torch.sigmoid(D(G(z_D).detach()))
+    loss_D = bce(a, torch.full_like(a, smooth)) + bce(b, torch.zeros_like(b))
+    loss_D.backward()
+    opt_D.step()
+    opt_G.zero_grad()
+    c = torch.sigmoid(D(G(z_G)))
+    loss_G = bce(c, torch.ones_like(c))
+    loss_G.backward()
+    opt_G.step()
+    return loss_D.item(), loss_G.item()
+""",
+    ("play_round", "the inspector stays frozen"): """
+def play_round(G, D, opt_G, opt_D, real, z_D, z_G, smooth):
+    opt_D.zero_grad()
+    a, b = D(real), D(G(z_D).detach())
+    loss_D = (smooth * F.softplus(-a) + (1 - smooth) * F.softplus(a)).mean() + F.softplus(b).mean()
+    loss_D.backward()
+    opt_D.step()
+    D.requires_grad_(False)
+    opt_G.zero_grad()
+    loss_G = F.softplus(-D(G(z_G))).mean()
+    loss_G.backward()
     opt_G.step()
     return loss_D.item(), loss_G.item()
 """,
@@ -294,9 +412,10 @@ def frechet_parts(real, fake):
 """,
     "generator_losses": """
 def generator_losses(logit):
-    zero = torch.zeros_like(logit)
-    saturating = -torch.logaddexp(zero, logit)
-    other = torch.logaddexp(zero, -logit)
+    f = logit.double()  # in double precision, whatever comes
+    zero = torch.zeros_like(f)
+    saturating = -torch.logaddexp(zero, f)
+    other = torch.logaddexp(zero, -f)
     return saturating, other, saturating + other
 """,
     "slope_penalty": """
