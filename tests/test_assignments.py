@@ -4,13 +4,13 @@ Mistakes run here as plain Python, a second for all; the sandbox and the book of
 assignment, at the end, and `test_sandbox.py` tries what a hostile submission may do.
 """
 
-import ast
 import contextlib
 import copy
 import csv
 import importlib.util
 import io
 import re
+import symtable
 import sys
 from pathlib import Path
 
@@ -64,20 +64,24 @@ def with_answers(notebook: NotebookNode, given: dict[str, str]) -> NotebookNode:
     return notebook
 
 
+def needs(table: symtable.SymbolTable) -> set[str]:
+    """Return the names that a piece of code, and the functions in it, read at its top level."""
+    top = table.get_type() == "module"
+    own = {name.get_name() for name in table.get_symbols() if name.is_referenced() and (top or name.is_global())}
+    return own.union(*map(needs, table.get_children()))
+
+
 def without_story(notebook: NotebookNode) -> NotebookNode:
     """Return a notebook without the code that only tells: what no task and no test uses, as runs of models and figures."""
     kept, needed = [], set()
     for cell in reversed(notebook.cells):
         if cell.cell_type != "code":
             continue
-        nodes = list(ast.walk(ast.parse(cell.source)))
-        names = [node for node in nodes if isinstance(node, ast.Name)]
-        made = {name.id for name in names if isinstance(name.ctx, ast.Store)}
-        made |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        made |= {(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)}
+        table = symtable.symtable(cell.source, "cell", "exec")
+        made = {name.get_name() for name in table.get_symbols() if name.is_assigned() or name.is_imported()}
         if cell.metadata.get("nbgrader", {}).get("grade_id") in tasks(notebook) or made & needed:
             kept.append(cell)
-            needed |= {name.id for name in names}
+            needed |= needs(table) - made
     return nbformat.v4.new_notebook(cells=kept[::-1])
 
 
