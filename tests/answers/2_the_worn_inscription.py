@@ -30,6 +30,35 @@ def gibbs(P, x, n):
         pairs.append((x, y))
     return np.array(pairs)
 """,
+    ("gibbs", "the old x with the new y"): """
+def gibbs(P, x, n):
+    pairs = []
+    for _ in range(n):
+        y = rng.choice(P.shape[1], p=P[x] / P[x].sum())
+        pairs.append((x, y))
+        x = rng.choice(P.shape[0], p=P[:, y] / P[:, y].sum())
+    return np.array(pairs)
+""",
+    ("gibbs", "normalizes the table itself"): """
+def gibbs(P, x, n):
+    pairs = []
+    for _ in range(n):
+        row = P[x]
+        row /= row.sum()
+        y = rng.choice(P.shape[1], p=row)
+        x = rng.choice(P.shape[0], p=P[:, y] / P[:, y].sum())
+        pairs.append((x, y))
+    return np.array(pairs)
+""",
+    ("gibbs", "the same numbers at every call"): """
+def gibbs(P, x, n):
+    rng, pairs = np.random.default_rng(0), []
+    for _ in range(n):
+        y = rng.choice(P.shape[1], p=P[x] / P[x].sum())
+        x = rng.choice(P.shape[0], p=P[:, y] / P[:, y].sum())
+        pairs.append((x, y))
+    return np.array(pairs)
+""",
     ("init_RBM", "all weights zero"): """
 def init_RBM(p, q):
     return RBM(np.zeros((p, q)), np.zeros(p), np.zeros(q))
@@ -41,6 +70,14 @@ def init_RBM(p, q):
     ("in_out", "overflow"): """
 def in_out(rbm, X):
     return 1 / (1 + np.exp(-(X @ rbm.W + rbm.b)))
+
+
+RBM.in_out = in_out
+""",
+    ("in_out", "np.where computes what overflows"): """
+def in_out(rbm, X):
+    c = X @ rbm.W + rbm.b
+    return np.where(c >= 0, 1 / (1 + np.exp(-c)), np.exp(c) / (1 + np.exp(c)))
 
 
 RBM.in_out = in_out
@@ -65,6 +102,17 @@ def out_in(rbm, H):
 
 
 RBM.out_in = out_in
+""",
+    ("out_in", "overflow"): """
+def out_in(rbm, H):
+    return 1 / (1 + np.exp(-(H @ rbm.W.T + rbm.a)))
+
+
+RBM.out_in = out_in
+""",
+    ("free_energy", "one number for all rows"): """
+def free_energy(rbm, X):
+    return -X @ rbm.a - np.logaddexp(0, X @ rbm.W + rbm.b).sum()
 """,
     ("free_energy", "log of 1 + exp overflows"): """
 def free_energy(rbm, X):
@@ -125,6 +173,136 @@ def train(rbm, X, size_batch, eps, epoch):
 
 RBM.train = train
 """,
+    ("train", "hidden units are not drawn"): """
+def train(rbm, X, size_batch, eps, epoch):
+    for _ in range(epoch):
+        order = rng.permutation(len(X))
+        for start in range(0, len(X), size_batch):
+            V = X[order[start : start + size_batch]]
+            P = rbm.in_out(V)
+            H = P
+            V_dream = draw(rbm.out_in(H))
+            P_dream = rbm.in_out(V_dream)
+            rbm.W += eps / len(V) * (V.T @ P - V_dream.T @ P_dream)
+            rbm.a += eps * (V - V_dream).mean(0)
+            rbm.b += eps * (P - P_dream).mean(0)
+    return rbm
+
+
+RBM.train = train
+""",
+    ("train", "dreams are not drawn"): """
+def train(rbm, X, size_batch, eps, epoch):
+    for _ in range(epoch):
+        order = rng.permutation(len(X))
+        for start in range(0, len(X), size_batch):
+            V = X[order[start : start + size_batch]]
+            P = rbm.in_out(V)
+            H = draw(P)
+            V_dream = rbm.out_in(H)
+            P_dream = rbm.in_out(V_dream)
+            rbm.W += eps / len(V) * (V.T @ P - V_dream.T @ P_dream)
+            rbm.a += eps * (V - V_dream).mean(0)
+            rbm.b += eps * (P - P_dream).mean(0)
+    return rbm
+
+
+RBM.train = train
+""",
+    ("train", "draws in the update"): """
+def train(rbm, X, size_batch, eps, epoch):
+    for _ in range(epoch):
+        order = rng.permutation(len(X))
+        for start in range(0, len(X), size_batch):
+            V = X[order[start : start + size_batch]]
+            P = rbm.in_out(V)
+            H = draw(P)
+            V_dream = draw(rbm.out_in(H))
+            P_dream = rbm.in_out(V_dream)
+            rbm.W += eps / len(V) * (V.T @ H - V_dream.T @ P_dream)
+            rbm.a += eps * (V - V_dream).mean(0)
+            rbm.b += eps * (H - P_dream).mean(0)
+    return rbm
+
+
+RBM.train = train
+""",
+    ("train", "no shuffling"): """
+def train(rbm, X, size_batch, eps, epoch):
+    for _ in range(epoch):
+        order = np.arange(len(X))
+        for start in range(0, len(X), size_batch):
+            V = X[order[start : start + size_batch]]
+            P = rbm.in_out(V)
+            H = draw(P)
+            V_dream = draw(rbm.out_in(H))
+            P_dream = rbm.in_out(V_dream)
+            rbm.W += eps / len(V) * (V.T @ P - V_dream.T @ P_dream)
+            rbm.a += eps * (V - V_dream).mean(0)
+            rbm.b += eps * (P - P_dream).mean(0)
+    return rbm
+
+
+RBM.train = train
+""",
+    ("train", "shuffled once for all epochs"): """
+def train(rbm, X, size_batch, eps, epoch):
+    order = rng.permutation(len(X))
+    for _ in range(epoch):
+        for start in range(0, len(X), size_batch):
+            V = X[order[start : start + size_batch]]
+            P = rbm.in_out(V)
+            H = draw(P)
+            V_dream = draw(rbm.out_in(H))
+            P_dream = rbm.in_out(V_dream)
+            rbm.W += eps / len(V) * (V.T @ P - V_dream.T @ P_dream)
+            rbm.a += eps * (V - V_dream).mean(0)
+            rbm.b += eps * (P - P_dream).mean(0)
+    return rbm
+
+
+RBM.train = train
+""",
+    ("train", "W divides by the size of a full batch"): """
+def train(rbm, X, size_batch, eps, epoch):
+    for _ in range(epoch):
+        order = rng.permutation(len(X))
+        for start in range(0, len(X), size_batch):
+            V = X[order[start : start + size_batch]]
+            P = rbm.in_out(V)
+            H = draw(P)
+            V_dream = draw(rbm.out_in(H))
+            P_dream = rbm.in_out(V_dream)
+            rbm.W += eps / size_batch * (V.T @ P - V_dream.T @ P_dream)
+            rbm.a += eps * (V - V_dream).mean(0)
+            rbm.b += eps * (P - P_dream).mean(0)
+    return rbm
+
+
+RBM.train = train
+""",
+    ("train", "a new machine is trained"): """
+import copy
+
+
+def train(rbm, X, size_batch, eps, epoch):
+    rbm = copy.deepcopy(rbm)
+    for _ in range(epoch):
+        order = rng.permutation(len(X))
+        for start in range(0, len(X), size_batch):
+            V = X[order[start : start + size_batch]]
+            P = rbm.in_out(V)
+            H = draw(P)
+            V_dream = draw(rbm.out_in(H))
+            P_dream = rbm.in_out(V_dream)
+            rbm.W += eps / len(V) * (V.T @ P - V_dream.T @ P_dream)
+            rbm.a += eps * (V - V_dream).mean(0)
+            rbm.b += eps * (P - P_dream).mean(0)
+    return rbm
+
+
+RBM.train = train
+""",
     ("complete", "clamped at the end only"): """
 def complete(rbm, X, known, n_steps):
     V = np.where(known, X, draw(np.full(X.shape, 0.5)))
@@ -144,6 +322,20 @@ def complete(rbm, X, known, n_steps):
     for _ in range(n_steps):
         X[:, ~known] = rbm.out_in(rbm.in_out(X))[:, ~known]
     return X
+""",
+    ("complete", "hidden units are not drawn"): """
+def complete(rbm, X, known, n_steps):
+    V = np.where(known, X, draw(np.full(X.shape, 0.5)))
+    for _ in range(n_steps):
+        V = np.where(known, X, draw(rbm.out_in(rbm.in_out(V))))
+    return V
+""",
+    ("complete", "starts from gray"): """
+def complete(rbm, X, known, n_steps):
+    V = np.where(known, X, 0.5)
+    for _ in range(n_steps):
+        V = np.where(known, X, draw(rbm.out_in(draw(rbm.in_out(V)))))
+    return V
 """,
 }
 
