@@ -16,6 +16,23 @@ def pca(X, k):
     values, columns = np.linalg.eigh(np.cov(X.T, bias=True))
     return X.mean(0), columns[:, :k].T, values[:k]
 """,
+    ("pca", "columns taken for rows"): """
+def pca(X, k):
+    _, s, rows = np.linalg.svd(X - X.mean(0), full_matrices=False)
+    return X.mean(0), rows.T[:k], s[:k] ** 2 / len(X)
+""",
+    ("pca", "centers X itself"): """
+def pca(X, k):
+    mean = X.mean(0)
+    X -= mean
+    _, s, rows = np.linalg.svd(X, full_matrices=False)
+    return mean, rows[:k], s[:k] ** 2 / len(X)
+""",
+    ("pca", "divides by n - 1"): """
+def pca(X, k):
+    values, columns = np.linalg.eigh(np.cov(X.T))
+    return X.mean(0), columns[:, ::-1].T[:k], values[::-1][:k]
+""",
     ("reconstruct", "the mean is not added again"): """
 def reconstruct(X, mean, A):
     return (X - mean) @ A.T @ A
@@ -23,6 +40,10 @@ def reconstruct(X, mean, A):
     ("reconstruct", "not centered"): """
 def reconstruct(X, mean, A):
     return X @ A.T @ A + mean
+""",
+    ("reconstruct", "takes the mean of what it gets"): """
+def reconstruct(X, mean, A):
+    return X.mean(0) + (X - X.mean(0)) @ A.T @ A
 """,
     ("gaussian_log_prob", "missing one half"): """
 def gaussian_log_prob(X, m, C):
@@ -40,6 +61,18 @@ def gaussian_log_prob(X, m, C):
     v = np.diag(C)
     return -0.5 * np.sum(np.log(2 * math.pi * v) + (X - m) ** 2 / v, axis=1)
 """,
+    ("gaussian_log_prob", "half the log-determinant of a Cholesky factor"): """
+def gaussian_log_prob(X, m, C):
+    L = np.linalg.cholesky(C)
+    white = np.linalg.solve(L, (X - m).T)
+    return -0.5 * (np.log(np.diag(L)).sum() + (white**2).sum(0) + len(C) * np.log(2 * np.pi))
+""",
+    ("gaussian_log_prob", "the number of rows for d"): """
+def gaussian_log_prob(X, m, C):
+    d = X - m
+    norm = len(X) * math.log(2 * math.pi) + np.linalg.slogdet(C)[1]
+    return -0.5 * (norm + np.sum(d @ np.linalg.inv(C) * d, axis=1))
+""",
     ("kl_to_prior", "missing one half"): """
 def kl_to_prior(mu, log_var):
     return np.sum(mu**2 + np.exp(log_var) - 1 - log_var, axis=1)
@@ -55,6 +88,22 @@ def kl_to_prior(mu, log_var):
     ("kl_to_prior", "one number for all"): """
 def kl_to_prior(mu, log_var):
     return 0.5 * np.sum(mu**2 + np.exp(log_var) - 1 - log_var)
+""",
+    ("kl_to_prior", "from the prior to q"): """
+def kl_to_prior(mu, log_var):
+    return 0.5 * np.sum((1 + mu**2) / np.exp(log_var) - 1 + log_var, axis=1)
+""",
+    ("kl_to_prior", "mean over the codes"): """
+def kl_to_prior(mu, log_var):
+    return 0.5 * np.mean(mu**2 + np.exp(log_var) - 1 - log_var, axis=1)
+""",
+    ("reparametrize", "half the variance"): """
+def reparametrize(mu, log_var, noise):
+    return mu + 0.5 * np.exp(log_var) * noise
+""",
+    ("reparametrize", "noise of its own"): """
+def reparametrize(mu, log_var, noise):
+    return rng.normal(mu, np.exp(0.5 * log_var))
 """,
     ("reparametrize", "variance instead of deviation"): """
 def reparametrize(mu, log_var, noise):
@@ -75,6 +124,26 @@ def elbo(X, W, b, s2, mu, log_var, kl):
     missed = np.sum((X - b - mu @ W.T) ** 2, axis=1) + np.exp(log_var) @ np.sum(W**2, axis=0)
     return -missed / (2 * s2) - kl
 """,
+    ("elbo", "sigma instead of its square"): """
+def elbo(X, W, b, s2, mu, log_var, kl):
+    missed = np.sum((X - b - mu @ W.T) ** 2, axis=1) + np.exp(log_var) @ np.sum(W**2, axis=0)
+    return -0.5 * X.shape[1] * math.log(2 * math.pi * s2) - missed / (2 * math.sqrt(s2)) - kl
+""",
+    ("elbo", "the spread is not divided by the noise"): """
+def elbo(X, W, b, s2, mu, log_var, kl):
+    missed = np.sum((X - b - mu @ W.T) ** 2, axis=1) / s2 + np.exp(log_var) @ np.sum(W**2, axis=0)
+    return -0.5 * X.shape[1] * math.log(2 * math.pi * s2) - missed / 2 - kl
+""",
+    ("elbo", "codes counted instead of instruments"): """
+def elbo(X, W, b, s2, mu, log_var, kl):
+    missed = np.sum((X - b - mu @ W.T) ** 2, axis=1) + np.exp(log_var) @ np.sum(W**2, axis=0)
+    return -0.5 * mu.shape[1] * math.log(2 * math.pi * s2) - missed / (2 * s2) - kl
+""",
+    ("elbo", "all spread times all weights"): """
+def elbo(X, W, b, s2, mu, log_var, kl):
+    missed = np.sum((X - b - mu @ W.T) ** 2, axis=1) + np.exp(log_var).sum(1) * np.sum(W**2)
+    return -0.5 * X.shape[1] * math.log(2 * math.pi * s2) - missed / (2 * s2) - kl
+""",
     ("posterior", "least squares"): """
 def posterior(X, W, b, s2):
     M = np.linalg.inv(W.T @ W)
@@ -84,6 +153,21 @@ def posterior(X, W, b, s2):
 def posterior(X, W, b, s2):
     M = np.linalg.inv(W.T @ W + s2 * np.eye(W.shape[1]))
     return (X - b) @ W @ M, M
+""",
+    ("posterior", "the identity without the noise"): """
+def posterior(X, W, b, s2):
+    M = np.linalg.inv(W.T @ W + np.eye(W.shape[1]))
+    return (X - b) @ W @ M, s2 * M
+""",
+    ("posterior", "s2 added to every entry"): """
+def posterior(X, W, b, s2):
+    M = np.linalg.inv(W.T @ W + s2)
+    return (X - b) @ W @ M, s2 * M
+""",
+    ("posterior", "the mean of x is not subtracted"): """
+def posterior(X, W, b, s2):
+    M = np.linalg.inv(W.T @ W + s2 * np.eye(W.shape[1]))
+    return X @ W @ M, s2 * M
 """,
 }
 
