@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -489,25 +490,18 @@ def test_the_reader_is_taught_each_fact_in_its_place():
     assert say(knows * torch.tensor([0.0, 1.0, 1.0, 1.0])) == pytest.approx(math.log(2) / 2)
 
 
-def test_measure_asks_for_the_first_captions_each_from_noise_of_its_own(monkeypatch):
-    chosen = random.Random(2).choices(captions(), k=150)
-    drawn, calls = synthetic.scenes(chosen, seed=3), []
-
-    class Truth:
-        def read(self, images):
-            return perfect_reading([chosen[int(number)] for number in images])
+def test_pictures_of_a_split_are_for_its_first_captions_each_from_noise_of_its_own(monkeypatch):
+    chosen, calls = random.Random(2).choices(captions(), k=150), []
 
     def draw(prompts, weight, seed):
-        calls.append((len(prompts), weight, seed))
-        return torch.arange(seed, seed + len(prompts))
+        calls.append((weight, seed))
+        return torch.tensor([[chosen.index(prompt), seed + k] for k, prompt in enumerate(prompts)])
 
-    monkeypatch.setattr(taught, "scenes", {"test": drawn}, raising=False)
-    monkeypatch.setattr(taught, "reader", Truth(), raising=False)
+    monkeypatch.setattr(taught, "scenes", {"test": synthetic.scenes(chosen, seed=3)}, raising=False)
     monkeypatch.setattr(taught, "draw_prompts", draw)
-    table = taught.measure("test", 3.0, 120)
-    assert calls == [(50, 3.0, 0), (50, 3.0, 50), (20, 3.0, 100)]
-    assert len(table) == 120
-    assert (table == 1).all(axis=None)
+    drawn = taught.draw_split("test", 3.0, 120)
+    assert calls == [(3.0, 0), (3.0, 50), (3.0, 100)]
+    assert drawn.tolist() == [[chosen.index(prompt), k] for k, prompt in enumerate(chosen[:120])]
 
 
 # --- the judge of digits ---
@@ -560,7 +554,8 @@ def test_the_shipped_model_obeys_as_recorded(reader, monkeypatch):
     rows = table("full").query("lecture == '22' and model == 'PromptNet, w = 2'").set_index("metric")
     assert (rows.parameters == card["parameters"]).all()
     for split in ("test", "solids"):
-        part = taught.measure(split, 2.0, 50)
+        asked = taught.scenes[split].captions[:50]
+        part = taught.adherence(reader.read(taught.draw_split(split, 2.0, 50)), asked)
         for name, share in part.mean().items():
             row = rows.loc[f"{taught.KINDS[split]}: {name}"]
             spread = row.spread * math.sqrt(400 / 50)  # of 50 pictures, in the place of 400
@@ -570,10 +565,12 @@ def test_the_shipped_model_obeys_as_recorded(reader, monkeypatch):
 def test_the_recorded_weights_have_a_tie_and_a_fall():
     rows = table("full").query("lecture == '22' and dataset == 'scenes'")
     everything = {(r.metric, r.model): (r.value, r.spread) for r in rows.itertuples() if "everything" in r.metric}
-    for kind in taught.KINDS.values():
-        share = [everything[f"{kind}: everything", f"PromptNet, w = {w:g}"] for w in (1, 2, 8)]
-        plain, two, eight = share
-        assert two[0] - plain[0] > 4 * math.hypot(two[1], plain[1])  # guidance helps
-        assert two[0] - eight[0] > 2 * math.hypot(two[1], eight[1])  # too much
+    sums = {1: [0.0, 0.0], 2: [0.0, 0.0], 8: [0.0, 0.0]}  # of shares, and of their variances
+    for kind, w in product(taught.KINDS.values(), sums):
+        value, spread = everything[f"{kind}: everything", f"PromptNet, w = {w}"]
+        sums[w] = [sums[w][0] + value, sums[w][1] + spread**2]
+    plain, two, eight = sums.values()
+    assert two[0] - plain[0] > 4 * math.sqrt(two[1] + plain[1])  # guidance helps
+    assert two[0] - eight[0] > 2 * math.sqrt(two[1] + eight[1])  # too much
     two, four = (everything["known pairs: everything", f"PromptNet, w = {w}"] for w in (2, 4))
     assert abs(two[0] - four[0]) < 2 * math.hypot(two[1], four[1])
