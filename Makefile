@@ -33,7 +33,7 @@ lab: env  ## open JupyterLab in notebooks/
 	unset OMP_NUM_THREADS; $(VENV)/bin/jupyter lab --notebook-dir=notebooks
 
 test: book lint  ## unit tests, every notebook by nbval, the site and JupyterLab in a browser
-	$(PY) -m pytest tests --numprocesses=2 --dist=loadfile
+	$(PY) -m pytest tests --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 	$(PY) -m pytest notebooks --nbval-lax --nbval-current-env --nbval-cell-timeout=240 --exitfirst \
 	    --numprocesses=2 --dist=loadfile
 
