@@ -141,9 +141,8 @@ def _mounts() -> list[str]:
         shown.append(os.path.abspath(os.environ["COURSE_DATA"]))
     shown = [path for path in dict.fromkeys(shown) if os.path.exists(path)]
     parents = {str(up) for path in [*shown, "/run/kernel"] for up in Path(path).parents}
-    for parent in sorted(
-        parents - {"/", "/tmp"}
-    ):  # bwrap would make them for root's eyes only
+    # bwrap would make these folders for root's eyes only
+    for parent in sorted(parents - {"/", "/tmp"}):
         arguments += ["--perms", "0755", "--dir", parent]
     for path in shown:
         arguments += ["--ro-bind", path, path]
